@@ -1,0 +1,53 @@
+"""The ``fertools`` command. Each sub-command is imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from fertools import __version__
+from fertools.errors import FertoolsError
+
+#: Sub-command -> (module below fertools.cli, one-line help). The help stands here so that
+#: ``fertools --help`` imports none of them; a test holds it equal to the command's own.
+COMMANDS = {
+    "quickstart": ("quickstart", "Run the whole pipeline on synthetic faces."),
+    "data": ("data", "Inspect, preview and convert data sets of labelled faces."),
+    "train": ("train", "Train a network into a run folder."),
+    "evaluate": ("evaluate", "Measure a run or an exported model on a split."),
+    "export": ("export", "Export a run to ONNX, verified on the test split."),
+    "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),
+    "predict": ("predict", "Predict the expression on image files."),
+    "info": ("info", "Show versions, execution providers and devices."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a sub-command when it is called, and turns library errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"fertools.cli.{COMMANDS[cmd_name][0]}")
+        return module.command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FertoolsError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fertools")
+def main() -> None:
+    """Train, export, quantize, verify and run facial-expression networks on the edge."""

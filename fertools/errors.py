@@ -1,0 +1,60 @@
+"""Everything that fertools raises on purpose.
+
+::
+
+    FertoolsError
+    ├── ConfigError        an option's value makes no sense
+    ├── DataError          a data source cannot be read or lacks what is needed
+    ├── ImageError         an image or array cannot be used as a face
+    ├── ModelError         a model file is missing, not ours, truncated or altered
+    ├── ProviderError      an execution provider or device was asked for and not got
+    ├── RunError           a run folder is missing, unfinished or in the way
+    ├── GateError          a verification gate is broken
+    └── MissingExtraError  an optional package is not installed (also an ImportError)
+
+The message names the file or value, says what is wrong and what to do about it.
+"""
+
+
+class FertoolsError(Exception):
+    """Base of all errors raised by fertools."""
+
+
+class ConfigError(FertoolsError):
+    """An option's value makes no sense."""
+
+
+class DataError(FertoolsError):
+    """A data source cannot be read or lacks what is needed."""
+
+
+class ImageError(FertoolsError):
+    """An image or array cannot be used as a face."""
+
+
+class ModelError(FertoolsError):
+    """A model file is missing, not one of ours, truncated or altered."""
+
+
+class ProviderError(FertoolsError):
+    """An execution provider or device was asked for and not got."""
+
+
+class RunError(FertoolsError):
+    """A run folder is missing, unfinished or in the way."""
+
+
+class GateError(FertoolsError):
+    """A verification gate is broken."""
+
+
+class MissingExtraError(FertoolsError, ImportError):
+    """An optional package is not installed.
+
+    Arguments:
+        package: the package that could not be imported, e.g. ``"onnxruntime"``.
+        extra: the extra of fertools that brings it, e.g. ``"cpu"``.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'fertools[{extra}]'")
