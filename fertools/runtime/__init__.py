@@ -1,0 +1,1 @@
+"""Predict expressions with numpy and onnxruntime alone."""

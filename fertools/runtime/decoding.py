@@ -1,0 +1,94 @@
+"""Image files, encoded bytes and Pillow images to arrays. The only module of the runtime that uses Pillow."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fertools.errors import ImageError
+
+#: ``warnings.catch_warnings`` swaps a list of the whole process; two threads at once would leave it swapped.
+_one_at_a_time = threading.Lock()
+
+
+def decode(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image,
+) -> tuple[npt.NDArray[Any], str]:
+    """Decode the first frame of an image, upright and without transparency.
+
+    Returns:
+        uint8 (h, w) or (h, w, 3), RGB, or float32 (h, w) of a floating-point image, unchecked; and the name
+        of the source for error messages ("" where it has none).
+
+    Raises:
+        ImageError: there is no such file, or it is empty, truncated, too large or not an image.
+    """
+    if isinstance(source, Image.Image):
+        return _pixels(source, str(getattr(source, "filename", "")))
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        data = _read(name)
+    else:
+        name = ""
+        data = bytes(source)
+    if not data:
+        raise ImageError(f"{name}: the file is empty" if name else "the bytes of the image are empty")
+    return _pixels(data, name)
+
+
+def _read(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{name}: is a folder, not an image file") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ImageError(f"{name!r}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _pixels(source: Image.Image | bytes, name: str) -> tuple[npt.NDArray[Any], str]:
+    where = name or "the image"
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(BytesIO(source)) if isinstance(source, bytes) else source
+            image.load()
+            return _flatten(ImageOps.exif_transpose(image)), name
+        except ImageError as error:
+            raise ImageError(f"{where}: {error}") from error
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{where}: not an image file that Pillow can read") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageError(f"{where}: too many pixels: crop the face first ({error})") from error
+        # Decoders raise whatever a broken file leads them to: OSError, SyntaxError, struct.error, ...
+        except Exception as error:
+            raise ImageError(f"{where}: the image is truncated or damaged: {error}") from error
+
+
+def _flatten(image: Image.Image) -> npt.NDArray[Any]:
+    """Pixels of a loaded image of any mode."""
+    if image.mode.startswith("I"):  # 16-bit grey is "I;16" or, in older Pillows, "I" (int32)
+        deep = np.asarray(image).astype(np.int64)
+        if deep.size and (deep.min() < 0 or deep.max() > 65535):
+            raise ImageError("32-bit integer pixels beyond 0..65535: scale the image to 8 or 16 bits first")
+        return ((deep + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257: round(v / 257)
+    if image.mode in ("L", "F") and "transparency" not in image.info:
+        return np.asarray(image)
+    if image.mode == "1":
+        return np.asarray(image.convert("L"))
+    if image.has_transparency_data:
+        # Transparent pixels hold arbitrary colours, so dropping alpha would show what nobody has seen.
+        layer = image.convert("LA") if image.mode == "La" else image
+        layer = layer.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), layer)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,158 @@
+"""From any picture of a face to the network's input: the one preprocessing of the whole project.
+
+Data sets and predictions both come through `to_face`, so that a network sees at run time what it saw in
+training. Arrays need numpy alone; Pillow is imported only for files, encoded bytes and Pillow images.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fertools.contract import IMAGE_SIZE
+from fertools.errors import ImageError
+
+Face = npt.NDArray[np.uint8]
+
+#: Resampling weights are multiples of 2**-22, as in Pillow. Two products of them with 8-bit pixels stay
+#: below 2**53, hence are exact in float64: the same grey levels come out on every machine and BLAS.
+_WEIGHT_ONE = 2.0**22
+
+#: Rows converted at a time, which bounds the memory that a photo of 50 megapixels takes.
+_BAND = 256
+
+_ACCEPTED = (
+    "pass uint8 (0..255) or float (0..1) of shape (height, width), (height, width, 1) or (height, width, 3)"
+)
+
+
+def to_face(image: Any) -> Face:
+    """Turn a picture of one face into the network's input.
+
+    The whole picture is scaled to 48x48; cropping the face out of a scene is the caller's part. Colours
+    become grey by ITU-R 601 luma, bit for bit as Pillow's ``convert("L")``. Scaling is an antialiased
+    triangle filter, within one grey level of Pillow's ``BILINEAR``. A grey uint8 48x48 picture is unchanged.
+
+    Arguments:
+        image: a path (`str` or `os.PathLike`), the bytes of an encoded image, a Pillow image, or an array
+            of shape (height, width), (height, width, 1) or (height, width, 3), RGB, of any size, either
+            uint8 in 0..255 or floating in 0..1. Of files and Pillow images, the EXIF orientation is
+            applied, transparency is laid over black and 16-bit grey is scaled to 8 bits.
+
+    Returns:
+        uint8 (48, 48), 0..255.
+
+    Raises:
+        ImageError: the file or array cannot be used; the message says why and what to do.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    pillow = sys.modules.get("PIL.Image")  # a Pillow image cannot be without it, so never import it here
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or (
+        pillow is not None and isinstance(image, pillow.Image)
+    ):
+        from fertools.runtime.decoding import decode
+
+        pixels, name = decode(image)
+        return _from_array(pixels, name)
+    raise ImageError(
+        f"cannot use {type(image).__name__} as an image: pass a path, the bytes of an image file, "
+        "a Pillow image or a numpy array"
+    )
+
+
+def to_faces(images: Iterable[Any]) -> Face:
+    """Turn several pictures into one batch.
+
+    Arguments:
+        images: any iterable of what `to_face` takes, e.g. a list of paths or an array (n, height, width).
+
+    Returns:
+        uint8 (n, 48, 48), 0..255; n is 0 for no images.
+
+    Raises:
+        ImageError: one of the images cannot be used, or `images` is a single image.
+    """
+    if isinstance(images, np.ndarray):
+        if images.dtype == np.uint8 and images.shape[1:] in ((IMAGE_SIZE,) * 2, (IMAGE_SIZE, IMAGE_SIZE, 1)):
+            return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+        # A single RGB picture would pass for a batch of grey ones three pixels wide.
+        single = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3))
+    else:
+        single = isinstance(images, str | os.PathLike | bytes | bytearray) or not hasattr(images, "__iter__")
+    if single:
+        raise ImageError("several images are wanted here and this is one: put it in a list")
+    faces = []
+    for index, image in enumerate(images):
+        try:
+            faces.append(to_face(image))
+        except ImageError as error:
+            if isinstance(image, str | os.PathLike):
+                raise  # the message names the file; anything else is told apart by its place only
+            raise ImageError(f"image {index}: {error}") from error
+    return np.stack(faces) if faces else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+
+
+def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:
+    """`to_face` for arrays; `name` leads the error messages."""
+    where = f"{name}: " if name else ""
+    grey_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
+    if not grey_or_rgb or pixels.size == 0:
+        raise ImageError(f"{where}an array of shape {pixels.shape} is not an image: {_ACCEPTED}")
+    if pixels.dtype.kind == "f":
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ImageError(f"{where}the pixels contain NaN or infinity: {_ACCEPTED}")
+        if low < 0 or high > 1:
+            hint = "divide them by 255" if low >= 0 and high <= 255 else "scale them first"
+            raise ImageError(f"{where}float pixels must lie in 0..1, not {low:g}..{high:g}: {hint}")
+    elif pixels.dtype != np.uint8:
+        raise ImageError(f"{where}pixels of dtype {pixels.dtype} are not accepted: {_ACCEPTED}")
+
+    height, width = pixels.shape[:2]
+    if (height, width) == (IMAGE_SIZE, IMAGE_SIZE):
+        return _grey(pixels)
+    rows, columns = _weights(height), _weights(width)
+    tall = np.zeros((IMAGE_SIZE, width))
+    for top in range(0, height, _BAND):
+        tall += rows[:, top : top + _BAND] @ _grey(pixels[top : top + _BAND]).astype(np.float64)
+    one = _WEIGHT_ONE**2
+    exact = tall @ columns.T
+    return np.minimum((exact + one / 2) // one, 255).astype(np.uint8)
+
+
+def _grey(pixels: npt.NDArray[Any]) -> Face:
+    """Grey uint8 (h, w) of checked pixels (h, w), (h, w, 1) or (h, w, 3)."""
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.multiply(pixels, 255.0, dtype=np.float64)).astype(np.uint8)
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 1:
+        return pixels[:, :, 0]
+    red, green, blue = (pixels[:, :, channel].astype(np.uint32) for channel in range(3))
+    # ITU-R 601 in 16-bit fixed point: the very sum of Pillow's ImagingConvert, so that both agree exactly.
+    luma: Face = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+    return luma
+
+
+@lru_cache(maxsize=16)
+def _weights(size: int) -> npt.NDArray[np.float64]:
+    """Triangle filter from `size` pixels to 48: float64 (48, size) of integers, rows sum to about 2**22.
+
+    The filter widens with the reduction, which is what keeps a reduced picture free of aliasing
+    (Pillow's ImagingResample does the same; OpenCV's and TensorFlow's defaults do not).
+    """
+    scale = size / IMAGE_SIZE
+    reach = max(scale, 1.0)
+    centers = (np.arange(IMAGE_SIZE) + 0.5) * scale
+    distance = np.abs(np.arange(size) + 0.5 - centers[:, None]) / reach
+    triangle = np.maximum(1.0 - distance, 0.0)
+    weights: npt.NDArray[np.float64] = np.rint(triangle / triangle.sum(axis=1, keepdims=True) * _WEIGHT_ONE)
+    weights.flags.writeable = False  # shared by all threads through the cache
+    return weights
