@@ -1,0 +1,96 @@
+"""Accuracy and its companions, from probabilities and labels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fertools.contract import LABELS
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares; all shares in 0..1, ``support`` counts its images."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured on ``images`` images; all shares in 0..1.
+
+    ``balanced_accuracy`` and ``macro_f1`` average over the classes that occur. ``confusion[i][j]``
+    counts images of class i that were taken for class j, both in the order of ``LABELS``.
+    """
+
+    images: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    log_loss: float
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Tables for a terminal."""
+        short = [label[:8] for label in LABELS]
+        lines = [
+            f"accuracy           {self.accuracy:7.2%}   ({self.images:,} images)",
+            f"balanced accuracy  {self.balanced_accuracy:7.2%}",
+            f"macro F1           {self.macro_f1:7.2%}",
+            f"log loss           {self.log_loss:7.4f}",
+            "",
+            f"{'class':<10}{'precision':>10}{'recall':>10}{'F1':>10}{'images':>8}",
+        ]
+        lines += [
+            f"{c.label:<10}{c.precision:>10.2%}{c.recall:>10.2%}{c.f1:>10.2%}{c.support:>8}"
+            for c in self.classes
+        ]
+        lines += ["", "true \\ predicted " + "".join(f"{name:>9}" for name in short)]
+        lines += [
+            f"{label:<17}" + "".join(f"{count:>9}" for count in row)
+            for label, row in zip(LABELS, self.confusion, strict=True)
+        ]
+        return "\n".join(lines)
+
+
+def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> Evaluation:
+    """Measure ``probabilities`` (n, 7) against ``labels`` (n,), n at least 1."""
+    from sklearn import metrics
+
+    predicted = probabilities.argmax(axis=1)
+    order = np.arange(len(LABELS))
+    confusion = metrics.confusion_matrix(labels, predicted, labels=order)
+    scores = metrics.precision_recall_fscore_support(labels, predicted, labels=order, zero_division=0)
+    classes = tuple(
+        ClassScore(label, float(precision), float(recall), float(f1), int(support))
+        for label, precision, recall, f1, support in zip(LABELS, *scores, strict=True)
+    )
+    occurring = [c for c in classes if c.support]
+    return Evaluation(
+        images=len(labels),
+        accuracy=float(metrics.accuracy_score(labels, predicted)),
+        # Not metrics.balanced_accuracy_score: it warns when a class was predicted that does not occur.
+        balanced_accuracy=float(np.mean([c.recall for c in occurring])),
+        macro_f1=float(np.mean([c.f1 for c in occurring])),
+        log_loss=log_loss(probabilities, labels),
+        classes=classes,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+    """Mean negative logarithm of the true class's probability."""
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(true, 1e-12)).mean())

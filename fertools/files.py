@@ -1,0 +1,74 @@
+"""Files appear whole or not at all: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write a file to; it takes the place of ``path`` if the block ends well.
+
+    The temporary name ends like ``path``, because some writers choose the format by the suffix.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # os.open with 0o666 would honour the umask but mkstemp is exclusive; the mode is set right below.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".{path.name}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it takes the place of the folder ``path`` if the block ends well.
+
+    An earlier ``path`` is moved aside, and only removed once the new one stands in its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    retired = temporary.with_name(temporary.name + ".old")
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            os.replace(path, retired)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if retired.exists():
+                os.replace(retired, path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write ``document`` to ``path`` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def _umask() -> int:
+    """The process's umask (POSIX can only read it by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

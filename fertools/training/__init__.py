@@ -1,0 +1,9 @@
+"""Training a network into a run folder.
+
+``TrainConfig``, ``RECIPES`` and ``Run`` are light; ``fertools.training.trainer`` imports Keras.
+"""
+
+from fertools.training.config import AUGMENTATIONS, RECIPES, Augmentation, TrainConfig
+from fertools.training.run import Epoch, Run
+
+__all__ = ["AUGMENTATIONS", "RECIPES", "Augmentation", "Epoch", "Run", "TrainConfig"]

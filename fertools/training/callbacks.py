@@ -1,0 +1,150 @@
+"""What happens between the epochs of ``fit``. The end of an epoch is where a run can be resumed."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from fertools.data import Split
+from fertools.errors import RunError
+from fertools.evaluation.metrics import log_loss
+from fertools.files import replacing
+from fertools.models.prediction import probabilities
+from fertools.training.run import Epoch, Run
+
+
+class Observer(Protocol):
+    """Is told how training goes."""
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """A training step is done; both count from 1."""
+
+    def epoch(self, row: Epoch, best: bool) -> None:
+        """An epoch is done, measured and saved."""
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Makes every random layer's state a function of the seed and the epoch, so it need not be saved."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Seed dropout and augmentation."""
+        layers = self.model._flatten_layers(include_self=False)
+        generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
+        for index, generator in enumerate(generators):
+            state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2)
+            generator.state.assign(ops.convert_to_tensor(state, dtype=generator.state.dtype))
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Measures the network on the validation split and commits the epoch to the run folder.
+
+    It stands first among the callbacks: it adds ``val_loss`` and ``val_accuracy`` to the logs.
+
+    Arguments:
+        run: the folder to write.
+        trained: the network inside the model that is being fitted.
+        network: its float32 twin, which gets the (averaged) weights, is validated and saved.
+        validation: the split that decides which epoch is the best.
+        observer: is told of each epoch.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        trained: keras.Model,
+        network: keras.Model,
+        validation: Split,
+        observer: Observer | None,
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.trained = trained
+        self.network = network
+        self.validation = validation
+        self.observer = observer
+        self.history = run.history()
+        self.best = max((row.val_accuracy for row in self.history), default=-1.0)
+        self.started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tell the observer."""
+        if self.observer is not None:
+            self.observer.step(len(self.history) + 1, batch + 1, float((logs or {}).get("loss", math.nan)))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Validate, keep the best network, then the state, then the history: in this order.
+
+        The history is the commit: killed before it, the run repeats this epoch and gets the same.
+        """
+        logs = {} if logs is None else logs
+        if not math.isfinite(logs["loss"]):
+            raise RunError(
+                f"{self.run.path}: the loss is no longer a number in epoch {epoch + 1}: lower the learning rate"
+            )
+        model = self.model  # on JAX, reading the attribute writes the trained state back into it
+        copy_weights(model.optimizer, self.trained, self.network)
+        predicted = probabilities(self.network, self.validation.images)
+        logs["val_loss"] = log_loss(predicted, self.validation.labels)
+        logs["val_accuracy"] = float(np.mean(predicted.argmax(axis=1) == self.validation.labels))
+        row = Epoch(
+            epoch=epoch + 1,
+            loss=float(logs["loss"]),
+            accuracy=float(logs["accuracy"]),
+            val_loss=logs["val_loss"],
+            val_accuracy=logs["val_accuracy"],
+            learning_rate=float(ops.convert_to_numpy(model.optimizer.learning_rate)),
+            seconds=round(time.perf_counter() - self.started, 3),
+        )
+        best = row.val_accuracy > self.best
+        if best:
+            self.best = row.val_accuracy
+            with replacing(self.run.best) as temporary:
+                self.network.save(temporary)
+        with replacing(self.run.weights(row.epoch)) as temporary:
+            model.save_weights(temporary)
+        self.history.append(row)
+        self.run.commit(self.history)
+        if self.observer is not None:
+            self.observer.epoch(row, best)
+
+
+class Replay(keras.callbacks.Callback):
+    """Shows the epochs of an interrupted run to callbacks that count epochs (plateau, early stopping).
+
+    They keep their counts in memory and reset them when training begins; the history restores them.
+    """
+
+    def __init__(self, history: list[Epoch], callbacks: list[keras.callbacks.Callback]) -> None:
+        super().__init__()
+        self.history = history
+        self.callbacks = callbacks
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Replay the history; it comes after the callbacks in the list, so after their reset."""
+        for row in self.history:
+            for callback in self.callbacks:
+                callback.on_epoch_end(row.epoch - 1, {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy})
+
+
+def copy_weights(
+    optimizer: keras.optimizers.Optimizer, trained: keras.Model, network: keras.Model
+) -> None:
+    """Copy the averaged weights, where the optimizer keeps them, and all others into ``network``."""
+    network.set_weights(trained.get_weights())
+    if optimizer.use_ema:
+        averages = optimizer._model_variables_moving_average
+        for variable, average in zip(network.trainable_variables, averages, strict=True):
+            variable.assign(average)

@@ -1,0 +1,139 @@
+"""What a training run is told: one frozen dataclass, saved with the run, and named recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from fertools.errors import ConfigError
+from fertools.models import BUILDERS
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("cosine", "plateau", "constant")
+BALANCES = ("none", "weights", "oversample")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+DEVICES = ("auto", "cpu", "gpu")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training image may be moved. Every image draws its own values, uniformly."""
+
+    flip: bool = False
+    #: Largest rotation, in degrees, either way.
+    rotation: float = 0.0
+    #: Largest shift along each axis, in pixels, either way.
+    shift: float = 0.0
+    #: The size is multiplied by a factor between 1/(1+scale) and 1+scale.
+    scale: float = 0.0
+    #: Largest change of brightness, on the 0..1 scale, and of contrast, as a share.
+    brightness: float = 0.0
+    contrast: float = 0.0
+    #: Probability of erasing one rectangle (Zhong et al. 2017, arXiv:1708.04896).
+    erasing: float = 0.0
+
+
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    "flip": Augmentation(flip=True),
+    "light": Augmentation(flip=True, rotation=8, shift=3, scale=0.1, brightness=0.1, contrast=0.1),
+    "strong": Augmentation(
+        flip=True, rotation=12, shift=5, scale=0.2, brightness=0.2, contrast=0.2, erasing=0.4
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides a training run besides its data. Raises ConfigError for bad values."""
+
+    model: str = "sequential"
+    epochs: int = 60
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    #: The peak of the schedule.
+    learning_rate: float = 0.05
+    schedule: str = "cosine"
+    #: Epochs of linear warm-up before the cosine; cut to a tenth of the run in short ones.
+    warmup_epochs: int = 3
+    #: The plateau schedule multiplies the rate by this factor ...
+    plateau_factor: float = 0.1
+    #: ... after so many epochs without a lower validation loss.
+    plateau_patience: int = 2
+    #: Decoupled: each step shrinks kernels by learning rate x decay; biases and BatchNorm are left alone.
+    weight_decay: float = 2e-3
+    label_smoothing: float = 0.1
+    augmentation: str = "light"
+    class_balance: str = "none"
+    #: Stop after so many epochs without a better validation accuracy; 0 never stops early.
+    early_stopping: int = 0
+    #: Momentum of the moving average of the weights, which is then what is validated and saved;
+    #: 0 switches it off. The average reaches back over a tenth of the run at most.
+    ema: float = 0.999
+    #: "auto" is mixed_bfloat16 where the processor has bfloat16 units.
+    precision: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("model", tuple(BUILDERS)),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("augmentation", tuple(AUGMENTATIONS)),
+            ("class_balance", BALANCES),
+            ("precision", PRECISIONS),
+            ("device", DEVICES),
+        ):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
+        for name, low, high in (
+            ("epochs", 1, 100_000),
+            ("batch_size", 2, 65_536),
+            ("learning_rate", 0.0, 100.0),
+            ("warmup_epochs", 0, 1_000),
+            ("plateau_factor", 1e-6, 0.999),
+            ("plateau_patience", 1, 1_000),
+            ("weight_decay", 0.0, 1.0),
+            ("label_smoothing", 0.0, 0.9),
+            ("early_stopping", 0, 100_000),
+            ("ema", 0.0, 0.99999),
+            ("seed", 0, 2**31 - 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> TrainConfig:
+        """Rebuild a configuration from ``to_dict``'s fields. Raises ConfigError for unknown ones."""
+        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ConfigError(f"unknown training options: {', '.join(sorted(unknown))}")
+        return cls(**fields)
+
+
+#: Named starting points; single options are changed on top of them with ``dataclasses.replace``.
+RECIPES = {
+    "default": TrainConfig(),
+    # The recipe that this network was published with, in notebooks on FER2013.
+    "original": TrainConfig(
+        epochs=100,
+        batch_size=64,
+        optimizer="adam",
+        learning_rate=0.00035,
+        schedule="plateau",
+        plateau_factor=0.1,
+        plateau_patience=2,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        augmentation="flip",
+        ema=0.0,
+        precision="float32",
+    ),
+}

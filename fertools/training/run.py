@@ -1,0 +1,142 @@
+"""A run folder: everything that a training run was told and has found out.
+
+::
+
+    RUN/
+      config.json             the TrainConfig
+      run.json                data source and fingerprint, versions, device
+      history.csv             a row a finished epoch; its last row says where to resume
+      last-0012.weights.h5    weights, optimizer and averages after that row's epoch
+      best.keras              float32 network of the best validation accuracy, without optimizer
+      history.png             accuracy and loss, train and validation
+      metrics.json            the validation split measured with best.keras; a finished run has it
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fertools.errors import RunError
+from fertools.files import replacing, write_json
+from fertools.training.config import TrainConfig
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch, counted from 1. Losses are means, accuracies shares, the rate its last value."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder on disk."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: TrainConfig, facts: dict[str, Any]) -> Run:
+        """Make a new run folder. ``facts`` goes into run.json. Raises RunError if ``path`` is taken."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(f"{path}: is there already; choose another folder, or go on with --resume {path}")
+        run = cls(path)
+        write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, **facts})
+        write_json(path / "config.json", config.to_dict())
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Open an existing run folder. Raises RunError if it is none."""
+        if not (path / "config.json").is_file():
+            raise RunError(f"{path}: not a run folder (no config.json); 'fertools train' makes one")
+        return cls(path)
+
+    @classmethod
+    def latest_finished(cls, root: Path) -> Run:
+        """The run below ``root`` that finished last. Raises RunError if there is none."""
+        finished = sorted(root.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
+        if not finished:
+            raise RunError(f"no finished run under {root}/: train one with 'fertools train'")
+        return cls(finished[-1].parent)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def best(self) -> Path:
+        """The network of the best validation accuracy."""
+        return self.path / "best.keras"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return (self.path / "metrics.json").is_file()
+
+    @property
+    def config(self) -> TrainConfig:
+        """What the run was told."""
+        return TrainConfig.from_dict(self._json("config.json"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """run.json: ``data``, ``versions``, ``device``, ``precision``."""
+        return self._json("run.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of a finished run."""
+        return self._json("metrics.json")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(f"{path}: missing; resume the run with --resume {self.path}") from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from error
+        if not isinstance(document, dict):
+            raise RunError(f"{path}: not a JSON object")
+        return document
+
+    def history(self) -> list[Epoch]:
+        """The finished epochs, first to last."""
+        path = self.path / "history.csv"
+        if not path.exists():
+            return []
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                return [
+                    Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{path}: damaged ({error}); train anew") from error
+
+    def weights(self, epoch: int) -> Path:
+        """Where the state after ``epoch`` is kept."""
+        return self.path / f"last-{epoch:04d}.weights.h5"
+
+    def commit(self, history: list[Epoch]) -> None:
+        """Write the history. From here on the run resumes after its last row; older states are removed."""
+        with replacing(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(asdict(history[-1])))
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in history)
+        for state in self.path.glob("last-*.weights.h5"):
+            if state != self.weights(history[-1].epoch):
+                state.unlink()
