@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -79,16 +79,25 @@ def to_faces(images: Iterable[Any]) -> Face:
     Raises:
         ImageError: one of the images cannot be used, or `images` is a single image.
     """
+    batches = list(to_batches(images, 1024))
+    return np.concatenate(batches) if batches else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+
+
+def to_batches(images: Iterable[Any], size: int) -> Iterator[Face]:
+    """`to_faces` in pieces of at most `size` images, none of them empty."""
+    square = (IMAGE_SIZE, IMAGE_SIZE)
     if isinstance(images, np.ndarray):
-        if images.dtype == np.uint8 and images.shape[1:] in ((IMAGE_SIZE,) * 2, (IMAGE_SIZE, IMAGE_SIZE, 1)):
-            return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+        if images.dtype == np.uint8 and images.shape[1:] in (square, (*square, 1)):
+            for start in range(0, len(images), size):
+                yield images[start : start + size].reshape(-1, *square)
+            return
         # A single RGB picture would pass for a batch of grey ones three pixels wide.
         single = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3))
     else:
         single = isinstance(images, str | os.PathLike | bytes | bytearray) or not hasattr(images, "__iter__")
     if single:
         raise ImageError("several images are wanted here and this is one: put it in a list")
-    faces = []
+    faces: list[Face] = []
     for index, image in enumerate(images):
         try:
             faces.append(to_face(image))
@@ -96,7 +105,11 @@ def to_faces(images: Iterable[Any]) -> Face:
             if isinstance(image, str | os.PathLike):
                 raise  # the message names the file; anything else is told apart by its place only
             raise ImageError(f"image {index}: {error}") from error
-    return np.stack(faces) if faces else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        if len(faces) == size:
+            yield np.stack(faces)
+            faces = []
+    if faces:
+        yield np.stack(faces)
 
 
 def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:

@@ -1,0 +1,163 @@
+"""From images to expressions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fertools.contract import IMAGE_SIZE, INPUT_NAME, LABELS, OUTPUT_NAME
+from fertools.errors import ConfigError, ImageError, ModelError
+from fertools.runtime.location import find_model
+from fertools.runtime.metadata import METADATA_KEY, ModelInfo
+from fertools.runtime.prediction import Prediction
+from fertools.runtime.preprocessing import to_batches, to_face
+from fertools.runtime.seal import check_seal
+from fertools.runtime.session import open_session, thread_count
+
+_INPUT = (INPUT_NAME, "tensor(uint8)", [IMAGE_SIZE, IMAGE_SIZE, 1])
+_OUTPUT = (OUTPUT_NAME, "tensor(float)", [len(LABELS)])
+
+
+class Predictor:
+    """A loaded model. It keeps no state between calls and may be shared among threads.
+
+    Arguments:
+        model: an export folder, an ONNX file of fertools, or None for the model that ships with the package.
+        precision: ``"auto"`` (int8 if the folder has it, else float32), ``"int8"`` or ``"float32"``.
+        providers: ``"auto"`` (CUDA if it works, else CPU), or the execution providers to use, in order of
+            preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"openvino"``, ``"coreml"``, ``"xnnpack"`` or
+            onnxruntime's own names. What is asked for by name is got, or `ProviderError` is raised.
+        threads: threads that work on one prediction; by default the processors that this process may use,
+            by its affinity and its container's quota.
+
+    Raises:
+        ModelError: the file is missing, not ours, truncated or altered, or has another precision.
+        ProviderError: a provider is not installed or does not work.
+        ConfigError: an argument makes no sense.
+        MissingExtraError: onnxruntime is not installed.
+    """
+
+    #: The model file.
+    path: Path
+    #: What the file says about itself.
+    info: ModelInfo
+    #: The execution provider in use, by onnxruntime's name, e.g. ``"CPUExecutionProvider"``.
+    provider: str
+    #: All providers of the session in order of preference; the CPU stands in for what the first cannot do.
+    providers: tuple[str, ...]
+    #: Size of the thread pool.
+    threads: int
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        precision: str = "auto",
+        providers: str | Sequence[str] = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.path, wanted = find_model(model, precision)
+        self.threads = thread_count(threads)
+        try:
+            check_seal(self.path.read_bytes(), self.path)
+        except OSError as error:
+            raise ModelError(f"{self.path}: cannot be read: {error.strerror}") from error
+        # By path and not by the bytes at hand, since onnxruntime would keep those for good.
+        self._session = open_session(self.path, providers, self.threads)
+        self.providers = tuple(self._session.get_providers())
+        self.provider = self.providers[0]
+        _check_graph(self._session, self.path)
+        document = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+        try:
+            self.info = ModelInfo.from_json(document)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
+        if wanted not in (None, self.info.precision):
+            raise ModelError(f"{self.path}: is an {self.info.precision} model, not {wanted}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs."""
+        return self.info.labels
+
+    def predict(self, image: Any) -> Prediction:
+        """Predict the expression of one face.
+
+        Arguments:
+            image: anything that `to_face` takes: a path, the bytes of an image file, a Pillow image, or an
+                array, grey or RGB, of any size, uint8 or floating in 0..1.
+
+        Raises:
+            ImageError: the image cannot be used.
+        """
+        return self._predictions(to_face(image)[None])[0]
+
+    def predict_batch(self, images: Iterable[Any], *, batch_size: int = 64) -> list[Prediction]:
+        """Predict the expressions of several faces.
+
+        Arguments:
+            images: an iterable of what `predict` takes, e.g. a list of paths, a generator, or an array
+                (n, height, width). It is consumed in pieces, so it may be larger than the memory.
+            batch_size: images a run of the network; memory grows with it.
+
+        Raises:
+            ImageError: there are no images, or one cannot be used.
+            ConfigError: `batch_size` is less than 1.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
+        predictions: list[Prediction] = []
+        for faces in to_batches(images, batch_size):
+            predictions += self._predictions(faces)
+        if not predictions:
+            raise ImageError("there are no images to predict")
+        return predictions
+
+    def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the network on prepared images, without any preprocessing.
+
+        Arguments:
+            images: uint8 (n, 48, 48) or (n, 48, 48, 1), 0..255, n at least 1; all in one batch.
+
+        Returns:
+            float32 (n, 7), rows sum to 1, columns in the order of `labels`.
+
+        Raises:
+            ImageError: the array has another shape or dtype, or is empty.
+        """
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+            kind = getattr(images, "dtype", type(images).__name__)
+            raise ImageError(f"images must be an array of uint8, not {kind}: use predict or to_faces")
+        if images.shape[1:] not in (size, (*size, 1)):
+            raise ImageError(f"images must have shape (n, 48, 48) or (n, 48, 48, 1), not {images.shape}")
+        if len(images) == 0:
+            raise ImageError("there are no images to predict")
+        batch = np.ascontiguousarray(images.reshape(-1, *size, 1))
+        rows: npt.NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0]
+        return rows
+
+    def _predictions(self, faces: npt.NDArray[np.uint8]) -> list[Prediction]:
+        rows = self.probabilities(faces).tolist()
+        return [Prediction(tuple(zip(self.labels, row, strict=True))) for row in rows]
+
+    def __repr__(self) -> str:
+        model = f"{self.info.name} {self.info.precision}"
+        return f"<Predictor {model}, {self.provider}, threads={self.threads}, {str(self.path)!r}>"
+
+
+def _check_graph(session: Any, path: Path) -> None:
+    """Raise ModelError unless the graph is uint8 (batch, 48, 48, 1) -> float32 (batch, 7), any batch."""
+    for kind, found, (name, dtype, shape) in (
+        ("input", session.get_inputs(), _INPUT),
+        ("output", session.get_outputs(), _OUTPUT),
+    ):
+        described = [(item.name, item.type, item.shape[1:]) for item in found]
+        if described != [(name, dtype, shape)] or isinstance(found[0].shape[0], int):
+            actual = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found)
+            raise ModelError(f"{path}: its {kind} must be {name} {dtype} {['batch', *shape]}, not {actual}")

@@ -1,0 +1,155 @@
+"""Opening a model in onnxruntime on the execution provider that was asked for, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fertools.errors import ConfigError, MissingExtraError, ModelError, ProviderError
+from fertools.runtime.threads import usable_cpus
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
+#: Short name -> (onnxruntime's name, how to get it).
+PROVIDERS = {
+    "cpu": (CPU, "pip install 'fertools[cpu]'"),
+    "cuda": (CUDA, "pip uninstall onnxruntime, then pip install 'fertools[gpu]'"),
+    "tensorrt": (TENSORRT, "pip uninstall onnxruntime, then pip install 'fertools[gpu]' tensorrt"),
+    "openvino": (
+        "OpenVINOExecutionProvider",
+        "pip uninstall onnxruntime, then pip install onnxruntime-openvino",
+    ),
+    "coreml": ("CoreMLExecutionProvider", "it is part of onnxruntime on macOS only"),
+    "xnnpack": ("XnnpackExecutionProvider", "it needs an onnxruntime built with --use_xnnpack"),
+}
+
+
+def load_onnxruntime() -> ModuleType:
+    """Import onnxruntime.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("onnxruntime", "cpu") from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # What uninstalling one of two distributions leaves behind: a folder without its files.
+        raise ProviderError(
+            "the installed onnxruntime is broken, as after uninstalling one of onnxruntime and "
+            "onnxruntime-gpu: uninstall both, then pip install one of 'fertools[cpu]' and 'fertools[gpu]'"
+        )
+    module: ModuleType = onnxruntime
+    return module
+
+
+def thread_count(threads: int | None) -> int:
+    """The size of the thread pool: `threads`, or all processors that this process may use.
+
+    Raises:
+        ConfigError: `threads` is not a positive integer.
+    """
+    if threads is None:
+        return usable_cpus()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ConfigError(f"threads must be a positive integer or None, not {threads!r}")
+    return threads
+
+
+def open_session(path: Path, providers: str | Sequence[str], threads: int) -> Any:
+    """Open an ONNX file.
+
+    Arguments:
+        path: a file whose seal has been checked.
+        providers: ``"auto"`` (CUDA if it works, else CPU), or one or several providers in order of
+            preference, by their short names in `PROVIDERS` or onnxruntime's own.
+        threads: the size of the pool that works on one operator.
+
+    Returns:
+        An ``onnxruntime.InferenceSession`` that runs on what was asked for.
+
+    Raises:
+        ProviderError: a provider is unknown, not part of the installed onnxruntime, or failed to start.
+        ModelError: onnxruntime cannot load the file.
+    """
+    ort = load_onnxruntime()
+    if providers != "auto":
+        return _open(ort, path, _resolve(providers, ort.get_available_providers()), threads)
+    if CUDA in ort.get_available_providers() and _has_nvidia_gpu():
+        with contextlib.suppress(ProviderError):
+            return _open(ort, path, (CUDA,), threads)
+    return _open(ort, path, (CPU,), threads)
+
+
+def _open(ort: ModuleType, path: Path, wanted: tuple[str, ...], threads: int) -> Any:
+    said = _preload(ort) if {CUDA, TENSORRT} & {*wanted} else ""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1  # the graph is a chain: there are no branches to run side by side
+    options.log_severity_level = 3  # errors; the warnings are hints for onnxruntime's own developers
+    try:
+        # With its fallback, onnxruntime prints to stdout and goes on with the CPU when a provider fails.
+        session = ort.InferenceSession(str(path), options, providers=[*wanted], enable_fallback=0)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        if wanted == (CPU,):
+            raise ModelError(f"{path}: onnxruntime {ort.__version__} cannot load it: {error}") from error
+        raise ProviderError(f"{', '.join(wanted)} failed to start: {error}{said}") from error
+    # A provider whose libraries are missing is left out without an exception (onnxruntime#25145).
+    missing = [name for name in wanted if name not in session.get_providers()]
+    if missing:
+        raise ProviderError(
+            f"{', '.join(missing)} could not start, and onnxruntime would silently use "
+            f"{', '.join(session.get_providers())}: check the driver and libraries, or ask for 'auto'{said}"
+        )
+    return session
+
+
+def _resolve(providers: str | Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
+    """onnxruntime's names of the requested providers, all of them in the installed build."""
+    names = (providers,) if isinstance(providers, str) else tuple(providers)
+    if not names:
+        raise ProviderError(f"no provider was named: choose from auto, {', '.join(PROVIDERS)}")
+    hints = dict(PROVIDERS.values())
+    full = tuple(PROVIDERS[name][0] if name in PROVIDERS else name for name in names)
+    for name in full:
+        if name not in hints and name not in available:
+            raise ProviderError(
+                f"unknown provider {name!r}: choose from auto, {', '.join(PROVIDERS)} "
+                f"or what is installed: {', '.join(available)}"
+            )
+        if name not in available:
+            raise ProviderError(
+                f"{name} is not in the installed onnxruntime, which has {', '.join(available)}: {hints[name]}"
+            )
+    return full
+
+
+def _preload(ort: ModuleType) -> str:
+    """Load the CUDA and cuDNN libraries of NVIDIA's wheels (onnxruntime#21684); what it said, for errors."""
+    said = io.StringIO()
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(said):  # it reports missing libraries by print
+            ort.preload_dlls()
+    return f" ({'; '.join(said.getvalue().split(chr(10))).strip('; ')})" if said.getvalue().strip() else ""
+
+
+def _has_nvidia_gpu() -> bool:
+    """Whether NVIDIA's driver answers and has a device.
+
+    Asked before CUDA is tried unasked: without a GPU, onnxruntime-gpu logs errors in red that nobody needs.
+    """
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
