@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fertools.data import npz_file, partition
+from fertools.data import npz_file, partition, synthetic
 from fertools.data.dataset import Dataset
 from fertools.errors import DataError
 
@@ -20,6 +20,8 @@ def read(source: str | os.PathLike[str], *, seed: int = 0) -> Dataset:
     Raises:
         DataError: there is nothing at the path, or nothing that can be read.
     """
+    if source == synthetic.NAME:
+        return synthetic.generate(seed=seed)
     path = Path(source)
     if path.is_dir():
         path = next(path.glob("*.npz"))
