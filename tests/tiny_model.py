@@ -18,7 +18,7 @@ PIXELS = IMAGE_SIZE * IMAGE_SIZE
 
 
 def tiny_weights(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (2304, 7) and (7,) of the dense layer; blind to brightness, so that noise spreads over classes."""
+    """float32 (2304, 7) and (7,) of the dense layer; blind to brightness, so that noise gives all classes."""
     random = np.random.default_rng(seed)
     weights = random.normal(0, 0.1, (PIXELS, len(LABELS)))
     weights -= weights.mean(axis=0)

@@ -1,0 +1,67 @@
+"""``fertools info``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fertools.cli.common import emit, json_option, talk
+from fertools.runtime.environment import describe
+
+
+@click.command()
+@json_option
+@click.option("--model", type=click.Path(), help="Export folder or ONNX file; default: the one shipped.")
+def command(as_json: bool, model: str | None) -> None:
+    """Show versions, execution providers and devices.
+
+    Paste the output into a bug report. TensorFlow is not loaded.
+    """
+    facts = describe(model)
+    if as_json:
+        emit(facts)
+        return
+    for warning in facts["warnings"]:
+        talk(f"Warning: {warning}")
+    rows = _rows(facts)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:{width}}  {value}")
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    listed = ", ".join
+    return [
+        ("fertools", facts["fertools"]),
+        ("python", facts["python"]),
+        ("platform", facts["platform"]),
+        ("processor", facts["processor"]),
+        ("int8 features", listed(facts["int8_features"]) or "none known"),
+        ("usable CPUs", str(facts["cpus"])),
+        ("default threads", str(facts["threads"])),
+        ("packages", listed(f"{name} {version}" for name, version in facts["packages"].items())),
+        (
+            "onnxruntime",
+            listed(f"{name} {version}" for name, version in facts["onnxruntime"].items()) or "none",
+        ),
+        ("providers", listed(facts["providers"]) or "none"),
+        (
+            "devices",
+            listed(f"{item['type']} {item['vendor']}".strip() for item in facts["devices"]) or "unknown",
+        ),
+        *_model_rows(facts["model"]),
+    ]
+
+
+def _model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if model is None:
+        return [("model", "none")]
+    accuracy = model["accuracy"]
+    measured = ", ".join(f"{name} {value}" for name, value in accuracy.items()) or "not measured"
+    return [
+        ("model", f"{model['name']} {model['precision']}, {model['parameters']:,} parameters"),
+        ("  accuracy", measured),
+        ("  file", f"{model['path']} ({model['bytes'] / 1e6:.2f} MB)"),
+        ("  weights", f"sha256 {model['weights_sha256']}"),
+    ]

@@ -1,0 +1,131 @@
+"""``fertools predict``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fertools.cli.common import emit, json_option, talk
+from fertools.contract import LABELS
+from fertools.errors import ImageError
+from fertools.runtime import Prediction, Predictor, to_face
+from fertools.runtime.session import PROVIDERS
+
+#: File name suffixes that are picked up from folders; a file named by itself may have any.
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
+)
+
+#: Images decoded and predicted at a time.
+BATCH = 64
+
+Outcome = Prediction | ImageError
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
+@click.option("--model", type=click.Path(), help="Export folder or ONNX file; default: the one shipped.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Which file of an export folder; auto is int8 if there is one.",
+)
+@click.option(
+    "--provider",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Default: the processors this process may use.")
+@click.option(
+    "--top", type=click.IntRange(1, len(LABELS)), metavar="K", help="Show the K best labels; default: 1."
+)
+@json_option
+def command(
+    images: tuple[str, ...],
+    model: str | None,
+    precision: str,
+    provider: str,
+    threads: int | None,
+    top: int | None,
+    as_json: bool,
+) -> None:
+    """Predict the expression on image files.
+
+    IMAGE is a file that shows one face, cropped, or a folder, which is searched for image files.
+    Prints a line a file: the path, the label and its probability. Files that cannot be read are
+    named on stderr, the others go through, and the exit code is 1.
+    """
+    if as_json and top is not None:
+        raise click.UsageError("--top is for text: --json has the probabilities of all labels.")
+    predictor = Predictor(model, precision=precision, providers=provider, threads=threads)
+    failed = False
+    documents: list[dict[str, Any]] = []
+    paths = [path for image in images for path in _files(image)]
+    width = max((len(_shown(path)) for path, _ in paths), default=0) if sys.stdout.isatty() else None
+    for path, outcome in _predict(predictor, iter(paths)):
+        if isinstance(outcome, ImageError):
+            failed = True
+            talk(f"Error: {outcome}")
+            documents.append({"file": path, "error": str(outcome)})
+        elif as_json:
+            documents.append({"file": path, **outcome.to_dict()})
+        else:
+            click.echo(_line(_shown(path), outcome.top(top or 1), width))
+    if as_json:
+        emit(documents)
+    if failed:
+        raise SystemExit(1)
+
+
+def _files(image: str) -> list[tuple[str, ImageError | None]]:
+    """The image files that an argument stands for, sorted; of a folder without the hidden ones."""
+    folder = Path(image)
+    if not folder.is_dir():
+        return [(image, None)]
+    found = sorted(
+        path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if not found:
+        return [(image, ImageError(f"{image}: the folder holds no image files"))]
+    return [(str(path), None) for path in found]
+
+
+def _predict(
+    predictor: Predictor, paths: Iterator[tuple[str, ImageError | None]]
+) -> Iterator[tuple[str, Outcome]]:
+    """Predict file by file in the given order, a batch in memory at a time."""
+    while chunk := [*islice(paths, BATCH)]:
+        faces = []
+        errors: list[ImageError | None] = []
+        for path, error in chunk:
+            try:
+                if error is None:
+                    faces.append(to_face(path))
+            except ImageError as caught:
+                error = caught
+            errors.append(error)
+        predictions = iter(predictor.predict_batch(faces) if faces else ())
+        for (path, _), error in zip(chunk, errors, strict=True):
+            yield path, error or next(predictions)
+
+
+def _shown(path: str) -> str:
+    """The path as it can be printed: names that are not valid Unicode exist."""
+    return click.format_filename(path)
+
+
+def _line(path: str, scores: tuple[tuple[str, float], ...], width: int | None) -> str:
+    """Tab-separated for programs, aligned to `width` for terminals."""
+    if width is None:
+        return "\t".join((path, *(f"{label}\t{score:.4f}" for label, score in scores)))
+    longest = max(map(len, LABELS))
+    return f"{path:{width}}  " + "  ".join(f"{label:{longest}} {score:6.1%}" for label, score in scores)

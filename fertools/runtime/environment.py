@@ -1,0 +1,147 @@
+"""What a bug report needs: versions, processor, execution providers, devices and the model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fertools import __version__
+from fertools.errors import FertoolsError
+from fertools.runtime.location import shipped_model
+from fertools.runtime.predictor import Predictor
+from fertools.runtime.session import load_onnxruntime, thread_count
+from fertools.runtime.threads import usable_cpus
+
+#: Distributions whose versions matter, all optional.
+PACKAGES = (
+    *("numpy", "pillow", "click", "rich", "onnx", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx"),
+    *("pandas", "scikit-learn", "matplotlib"),
+)
+
+#: All of these install the one package ``onnxruntime`` and overwrite each other's files (onnxruntime#26996).
+ONNXRUNTIMES = (
+    *(
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-openvino",
+        "onnxruntime-directml",
+        "onnxruntime-migraphx",
+    ),
+    *("onnxruntime-rocm", "onnxruntime-qnn", "onnxruntime-training"),
+)
+
+#: Processor features that decide how fast an int8 model is, and how it rounds, as Linux names them.
+_INT8_FEATURES = frozenset(
+    ("avx2", "avx512bw", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
+)
+
+
+def describe(model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Describe this installation as a JSON document, without importing TensorFlow.
+
+    Arguments:
+        model: an export folder or ONNX file to describe in place of the model that ships with fertools.
+
+    Returns:
+        ``fertools``, ``python``, ``platform``, ``processor``, ``int8_features``, ``cpus`` (usable),
+        ``threads`` (default), ``packages`` (name -> version), ``onnxruntime`` (distribution -> version),
+        ``providers``, ``devices``, ``model`` (None if none ships) and ``warnings``.
+
+    Raises:
+        ModelError: `model` was given and cannot be used. A broken shipped model is a warning.
+    """
+    runtimes = _versions(ONNXRUNTIMES)
+    warnings = []
+    if len(runtimes) > 1:
+        warnings.append(
+            f"{' and '.join(runtimes)} are both installed and overwrite each other's files: "
+            "uninstall all of them, then install one"
+        )
+    providers: list[str] = []
+    devices: list[dict[str, str]] = []
+    try:
+        ort = load_onnxruntime()
+        providers = ort.get_available_providers()
+        devices = _devices(ort)
+    except FertoolsError as error:
+        warnings.append(str(error))
+    described = None
+    try:
+        if model is not None or shipped_model() is not None:
+            described = _model(model)
+    except FertoolsError as error:
+        if model is not None:
+            raise
+        warnings.append(str(error))
+    processor, features = _processor()
+    return {
+        "fertools": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor,
+        "int8_features": features,
+        "cpus": usable_cpus(),
+        "threads": thread_count(None),
+        "packages": _versions(PACKAGES),
+        "onnxruntime": runtimes,
+        "providers": providers,
+        "devices": devices,
+        "model": described,
+        "warnings": warnings,
+    }
+
+
+def _versions(names: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _devices(ort: Any) -> list[dict[str, str]]:
+    if not hasattr(ort, "get_ep_devices"):  # onnxruntime before 1.23
+        return []
+    return [
+        {"provider": item.ep_name, "type": item.device.type.name, "vendor": item.device.vendor}
+        for item in ort.get_ep_devices()
+    ]
+
+
+def _model(model: str | os.PathLike[str] | None) -> dict[str, Any]:
+    predictor = Predictor(model, providers="cpu", threads=1)
+    info = predictor.info
+    return {
+        "path": str(predictor.path),
+        "bytes": predictor.path.stat().st_size,
+        "name": info.name,
+        "precision": info.precision,
+        "parameters": info.parameters,
+        "labels": [*info.labels],
+        "accuracy": dict(info.accuracy),
+        "data": dict(info.data),
+        "weights_sha256": info.weights_sha256,
+    }
+
+
+def _processor() -> tuple[str, list[str]]:
+    """The processor's name and its features that matter to int8 (on Linux; elsewhere none are known)."""
+    name, features = "", set[str]()
+    if sys.platform == "linux":
+        try:
+            text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            text = ""
+        for line in text.splitlines():
+            key, _, value = (part.strip() for part in line.partition(":"))
+            if key.lower() == "model name" and not name:
+                name = value
+            elif key.lower() in ("flags", "features"):
+                features |= _INT8_FEATURES & {*value.split()}
+    return name or platform.processor() or platform.machine(), sorted(features)
