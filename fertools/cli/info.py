@@ -58,7 +58,8 @@ def _model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
     if model is None:
         return [("model", "none")]
     accuracy = model["accuracy"]
-    measured = ", ".join(f"{name} {value}" for name, value in accuracy.items()) or "not measured"
+    protocol = ", ".join(f"{name} {value}" for name, value in accuracy.items() if name != "value")
+    measured = f"{accuracy['value']} ({protocol})" if "value" in accuracy else "not measured"
     return [
         ("model", f"{model['name']} {model['precision']}, {model['parameters']:,} parameters"),
         ("  accuracy", measured),

@@ -78,7 +78,7 @@ class Predictor:
         except ModelError as error:
             raise ModelError(f"{self.path}: {error}") from error
         if wanted not in (None, self.info.precision):
-            raise ModelError(f"{self.path}: is an {self.info.precision} model, not {wanted}")
+            raise ModelError(f"{self.path}: its precision is {self.info.precision}, not {wanted}")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -46,13 +46,13 @@ def to_face(image: Any) -> Face:
             applied, transparency is laid over black and 16-bit grey is scaled to 8 bits.
 
     Returns:
-        uint8 (48, 48), 0..255.
+        uint8 (48, 48), 0..255; a view of `image` if that is such an array already.
 
     Raises:
         ImageError: the file or array cannot be used; the message says why and what to do.
     """
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return _from_array(np.asarray(image))  # of subclasses (np.matrix, np.ma) the plain pixels
     pillow = sys.modules.get("PIL.Image")  # a Pillow image cannot be without it, so never import it here
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or (
         pillow is not None and isinstance(image, pillow.Image)

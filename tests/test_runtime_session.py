@@ -1,0 +1,150 @@
+import os
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from tiny_model import tiny_export
+
+from fertools.errors import ConfigError, MissingExtraError, ProviderError
+from fertools.runtime import Predictor
+from fertools.runtime.threads import cpu_quota, usable_cpus
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    return tiny_export(tmp_path_factory.mktemp("export"), "float32")
+
+
+@pytest.mark.parametrize("providers", ["cpu", "CPUExecutionProvider", ["cpu"], ("CPUExecutionProvider",)])
+def test_the_cpu_can_be_asked_for(export, providers):
+    predictor = Predictor(export, providers=providers)
+    assert predictor.provider == "CPUExecutionProvider"
+    assert predictor.providers == ("CPUExecutionProvider",)
+
+
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        ("gpu", "unknown provider 'gpu': choose from auto, cpu, cuda"),
+        ("NoSuchExecutionProvider", "CPUExecutionProvider"),
+        ([], "no provider"),
+        (["cpu", "auto"], "unknown provider 'auto'"),
+    ],
+)
+def test_unknown_providers_are_refused(export, providers, message):
+    with pytest.raises(ProviderError, match=message):
+        Predictor(export, providers=providers)
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "openvino", "xnnpack", "cuda"])
+def test_providers_that_are_not_installed_say_what_to_do(export, name, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match=r"not in the installed onnxruntime.*(pip install|built with)"):
+        Predictor(export, providers=[name, "cpu"])
+
+
+class SilentFallback:
+    """What onnxruntime-gpu does without a GPU: a session on the CPU and no exception."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def get_providers(self):
+        return ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def gpu_build(monkeypatch):
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("libcudnn not found"), raising=False)
+
+
+@pytest.mark.parametrize("providers", ["cuda", ["cuda", "cpu"], "CUDAExecutionProvider"])
+def test_a_silent_fallback_is_an_error(export, providers, gpu_build, monkeypatch, capfd):
+    monkeypatch.setattr(onnxruntime, "InferenceSession", SilentFallback)
+    with pytest.raises(ProviderError, match=r"CUDAExecutionProvider could not start.*libcudnn not found"):
+        Predictor(export, providers=providers)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_auto_without_a_gpu_is_quiet(export, gpu_build, monkeypatch, capfd):
+    monkeypatch.setattr("fertools.runtime.session._has_nvidia_gpu", lambda: False)
+    assert Predictor(export).provider == "CPUExecutionProvider"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_auto_falls_back_when_the_gpu_does_not_start(export, gpu_build, monkeypatch):
+    real = onnxruntime.InferenceSession
+
+    def broken_cuda(path, options, providers, **rest):
+        if providers == ["CUDAExecutionProvider"]:
+            raise RuntimeError("no kernel image")
+        return real(path, options, providers=providers, **rest)
+
+    monkeypatch.setattr("fertools.runtime.session._has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", broken_cuda)
+    assert Predictor(export).provider == "CPUExecutionProvider"
+    with pytest.raises(ProviderError, match="no kernel image"):
+        Predictor(export, providers="cuda")
+
+
+def test_missing_onnxruntime(export, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'fertools\[cpu\]'"):
+        Predictor(export)
+
+
+def test_half_uninstalled_onnxruntime(export, monkeypatch):
+    monkeypatch.delattr(onnxruntime, "InferenceSession")
+    with pytest.raises(ProviderError, match="broken"):
+        Predictor(export)
+
+
+def test_threads(export):
+    assert Predictor(export).threads == usable_cpus()
+    assert Predictor(export, threads=3).threads == 3
+    faces = np.zeros((2, 48, 48), np.uint8)
+    one, three = (Predictor(export, threads=count).probabilities(faces) for count in (1, 3))
+    np.testing.assert_allclose(one, three, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
+def test_threads_are_checked(export, threads):
+    with pytest.raises(ConfigError, match="threads"):
+        Predictor(export, threads=threads)
+
+
+def test_usable_cpus():
+    assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "quota"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        (
+            "0::/a/b\n",
+            {"cpu.max": "max 100000\n", "a/cpu.max": "200000 100000", "a/b/cpu.max": "300000 100000"},
+            2.0,
+        ),
+        (
+            "1:cpuset:/\n4:cpu,cpuacct:/docker/x\n",
+            {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("0::/\n", {"cpu.max": "nonsense"}, None),
+        ("0::/\n", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_cpu_quota(tmp_path, membership, files, quota):
+    (tmp_path / "membership").write_text(membership)
+    for name, text in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cpu_quota(tmp_path / "cgroup", tmp_path / "membership") == quota
