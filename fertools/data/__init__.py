@@ -2,6 +2,6 @@
 
 from fertools.data import synthetic
 from fertools.data.dataset import SPLITS, Dataset, Split
-from fertools.data.source import load, read
+from fertools.data.source import load, read, write
 
-__all__ = ["SPLITS", "Dataset", "Split", "load", "read", "synthetic"]
+__all__ = ["SPLITS", "Dataset", "Split", "load", "read", "synthetic", "write"]

@@ -3,34 +3,68 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from fertools.data import npz_file, partition, synthetic
+from fertools import files
+from fertools.data import csv_file, image_folder, npy_pair, npz_file, partition, synthetic
 from fertools.data.dataset import Dataset
 from fertools.errors import DataError
 
+Source = str | os.PathLike[str]
 
-def read(source: str | os.PathLike[str], *, seed: int = 0) -> Dataset:
-    """Read a data set as it is stored.
+_READERS: Final[dict[str, Callable[[Path, int], Dataset]]] = {
+    ".csv": csv_file.read,
+    ".npz": npz_file.read,
+    ".npy": npy_pair.read,
+}
+
+_WRITERS: Final[dict[str, Callable[[Dataset, Path], None]]] = {".csv": csv_file.write, ".npz": npz_file.write}
+
+#: Names under which the contest's data is spread; they go before other CSV files of a folder.
+_CSV_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
+
+_ACCEPTED: Final = (
+    "fer2013.csv or icml_face_data.csv, an .npz file, a pair of .npy files, a folder with train/ and test/ "
+    "folders of images, a folder that holds one of these, or 'synthetic'"
+)
+
+
+def read(source: Source, *, seed: int = 0) -> Dataset:
+    """Read a data set as it is stored, its format found from what is there.
 
     Arguments:
-        source: a path.
-        seed: draws what a source leaves open.
+        source: ``"synthetic"`` for drawn faces (``./synthetic`` is a path again), or the path of
+
+            * a CSV file with columns ``emotion``, ``pixels``, ``Usage``;
+            * an .npz file with arrays ``images``, ``labels``, ``usage``;
+            * a folder with ``train/``, ``test/`` and, if any, ``valid/`` of folders named after classes;
+            * one of two .npy files, images and labels, or the folder that holds them;
+            * a folder that holds one such CSV or .npz file.
+
+        seed: draws the synthetic faces, and an 80/20 train and test split where a source tells none
+            (.npy files; CSV and .npz files without usage). ``notes`` says so.
 
     Raises:
-        DataError: there is nothing at the path, or nothing that can be read.
+        DataError: there is nothing there, or it is none of these, or it is damaged.
     """
     if source == synthetic.NAME:
         return synthetic.generate(seed=seed)
     path = Path(source)
     if path.is_dir():
-        path = next(path.glob("*.npz"))
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder")
-    return npz_file.read(path, seed)
+        if image_folder.recognises(path):
+            return image_folder.read(path)
+        path = _only_file(path)
+    elif not path.exists():
+        raise DataError(f"{path}: no such file or folder; give {_ACCEPTED}")
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: not a data set; give {_ACCEPTED}")
+    return reader(path, seed)
 
 
-def load(source: str | os.PathLike[str], *, seed: int = 0) -> Dataset:
+def load(source: Source, *, seed: int = 0) -> Dataset:
     """Read a data set and, where it has no validation images, carve 10% of train out as validation.
 
     The images are drawn with the seed, the same share of every class, and ``notes`` says so.
@@ -39,3 +73,54 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Dataset:
         DataError: as ``read``.
     """
     return partition.with_carved_validation(read(source, seed=seed), seed)
+
+
+def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> None:
+    """Write a data set, whole or not at all, such that ``read`` gives the same images in the same order.
+
+    Arguments:
+        dataset: what to write; its notes are not kept.
+        destination: a path ending in .csv or .npz, or any other path for a folder of PNG files.
+        overwrite: replace what is there. A folder that holds anything but splits is never replaced.
+
+    Raises:
+        DataError: the destination exists, or cannot be written.
+    """
+    path = Path(destination)
+    writer = _WRITERS.get(path.suffix.lower())
+    if path.exists() and not overwrite:
+        raise DataError(f"{path}: exists already; choose another name or ask to overwrite it")
+    try:
+        if writer:
+            if path.is_dir():
+                raise DataError(f"{path}: is a folder; choose another name")
+            with files.replacing(path) as temporary:
+                writer(dataset, temporary)
+        else:
+            if path.exists() and not image_folder.holds_only_splits(path):
+                raise DataError(
+                    f"{path}: holds other things than train/, validation/ and test/; choose another name"
+                )
+            with files.replacing_folder(path) as temporary:
+                image_folder.write(dataset, temporary)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); check the disk and the rights"
+        ) from error
+
+
+def _only_file(folder: Path) -> Path:
+    """The one data file of a folder (either one of a pair of .npy files)."""
+    names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    tables = [path for path in names if path.suffix.lower() == ".csv"]
+    known = [path for path in tables if path.name.lower() in _CSV_NAMES]
+    found = (known or tables) + [path for path in names if path.suffix.lower() == ".npz"]
+    if not found:
+        pair = [path for path in names if path.suffix.lower() == ".npy"]
+        found = pair[:1] if len(pair) == 2 else pair
+    if len(found) != 1:
+        several = f"several data files ({', '.join(path.name for path in found)}); name one"
+        raise DataError(
+            f"{folder}: " + (several if found else f"no data set in this folder; give {_ACCEPTED}")
+        )
+    return found[0]
