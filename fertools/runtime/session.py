@@ -91,7 +91,7 @@ def open_session(path: Path, providers: str | Sequence[str], threads: int) -> An
 
 
 def _open(ort: ModuleType, path: Path, wanted: tuple[str, ...], threads: int) -> Any:
-    said = _preload(ort) if {CUDA, TENSORRT} & {*wanted} else ""
+    hint = f" ({_preload(ort)})" if {CUDA, TENSORRT} & {*wanted} else ""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1  # the graph is a chain: there are no branches to run side by side
@@ -102,13 +102,14 @@ def _open(ort: ModuleType, path: Path, wanted: tuple[str, ...], threads: int) ->
     except Exception as error:  # onnxruntime's exceptions share no base class
         if wanted == (CPU,):
             raise ModelError(f"{path}: onnxruntime {ort.__version__} cannot load it: {error}") from error
-        raise ProviderError(f"{', '.join(wanted)} failed to start: {error}{said}") from error
+        reason = " ".join(str(error).split())  # onnxruntime's messages span lines
+        raise ProviderError(f"{', '.join(wanted)} failed to start: {reason}{hint}") from error
     # A provider whose libraries are missing is left out without an exception (onnxruntime#25145).
     missing = [name for name in wanted if name not in session.get_providers()]
     if missing:
         raise ProviderError(
             f"{', '.join(missing)} could not start, and onnxruntime would silently use "
-            f"{', '.join(session.get_providers())}: check the driver and libraries, or ask for 'auto'{said}"
+            f"{', '.join(session.get_providers())}: ask for 'auto' if that will do{hint}"
         )
     return session
 
@@ -134,12 +135,17 @@ def _resolve(providers: str | Sequence[str], available: Sequence[str]) -> tuple[
 
 
 def _preload(ort: ModuleType) -> str:
-    """Load the CUDA and cuDNN libraries of NVIDIA's wheels (onnxruntime#21684); what it said, for errors."""
+    """Load the CUDA and cuDNN libraries of NVIDIA's wheels (onnxruntime#21684).
+
+    Returns:
+        A hint for error messages: which libraries are missing, and where they come from.
+    """
     said = io.StringIO()
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(said):  # it reports missing libraries by print
             ort.preload_dlls()
-    return f" ({'; '.join(said.getvalue().split(chr(10))).strip('; ')})" if said.getvalue().strip() else ""
+    lines = [line.partition(": ")[0] for line in said.getvalue().splitlines()]
+    return "; ".join(["needs NVIDIA's driver, and pip install 'onnxruntime-gpu[cuda,cudnn]'", *lines])
 
 
 def _has_nvidia_gpu() -> bool:
