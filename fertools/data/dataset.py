@@ -104,8 +104,14 @@ class Dataset:
             ConfigError: there is no split of that name.
             DataError: no image is left.
         """
+        rows = self.usage == _code(name)
+        rows[rows] = self.is_unseen(name)
+        return self._select(name, rows)
+
+    def is_unseen(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which images of one split stand in no other: bool, a value an image of ``split(name)``."""
         inside = self.usage == _code(name)
-        return self._select(name, inside & ~np.isin(self.image_ids, self.image_ids[~inside]))
+        return ~np.isin(self.image_ids[inside], self.image_ids[~inside])
 
     def _select(self, name: str, rows: npt.NDArray[np.bool_]) -> Split:
         if not rows.any():

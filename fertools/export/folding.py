@@ -1,0 +1,78 @@
+"""The network as it runs on the device: BatchNormalization folded away, no dropout, a plain reshape."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+
+class FixedFlatten(layers.Layer):
+    """Flatten with the batch axis as the unknown one.
+
+    Keras' own Flatten asks for the batch size at run time, a chain of seven nodes in ONNX.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Reshape (batch, ...) to (batch, features)."""
+        return ops.reshape(inputs, (-1, math.prod(inputs.shape[1:])))
+
+
+def fold(network: keras.Model) -> keras.Model:
+    """Return a copy of ``network`` for inference, equal up to rounding.
+
+    A BatchNormalization that alone follows a linear Conv2D or Dense is multiplied into its kernel
+    and bias. Others stay. Works on Sequential and functional models, in float32.
+    """
+    folded = _foldable(network)
+    dropped = {norm.name for norm in folded.values()}
+
+    def clone(layer: layers.Layer) -> layers.Layer:
+        config = layer.get_config()
+        if layer.name in dropped or isinstance(layer, layers.Dropout):
+            return layers.Identity(name=layer.name)
+        if isinstance(layer, layers.Flatten):
+            return FixedFlatten(name=layer.name)
+        if layer.name in folded:
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(network, clone_function=clone)
+    for source, target in zip(network.layers, copy.layers, strict=True):
+        if source.name in folded:
+            target.set_weights(_folded_weights(source, folded[source.name]))
+        elif source.name not in dropped and target.weights:
+            target.set_weights(source.get_weights())
+    return copy
+
+
+def _foldable(network: keras.Model) -> dict[str, layers.BatchNormalization]:
+    """The layers whose weights can absorb the normalization behind them, by name."""
+    graph = network._functional if isinstance(network, keras.Sequential) else network
+    readers: dict[str, list[layers.Layer]] = {}
+    for node in itertools.chain.from_iterable(graph._nodes_by_depth.values()):
+        for parent in node.parent_nodes:
+            readers.setdefault(parent.operation.name, []).append(node.operation)
+    return {
+        layer.name: readers[layer.name][0]
+        for layer in network.layers
+        if isinstance(layer, (layers.Conv2D, layers.Dense))
+        and layer.activation is keras.activations.linear
+        and len(readers.get(layer.name, ())) == 1
+        and isinstance(readers[layer.name][0], layers.BatchNormalization)
+    }
+
+
+def _folded_weights(layer: layers.Layer, norm: layers.BatchNormalization) -> list[np.ndarray[Any, Any]]:
+    """Kernel and bias of ``layer`` followed by ``norm``, computed in float64."""
+    mean, variance = (np.float64(value) for value in (norm.moving_mean, norm.moving_variance))
+    gamma = np.float64(norm.gamma) if norm.scale else 1.0
+    beta = np.float64(norm.beta) if norm.center else 0.0
+    bias = np.float64(layer.bias) if layer.use_bias else 0.0
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    kernel = np.float64(layer.kernel) * factor  # both kinds of kernel have the outputs last
+    return [kernel.astype(np.float32), ((bias - mean) * factor + beta).astype(np.float32)]

@@ -1,0 +1,73 @@
+"""A Keras network as an ONNX graph that takes uint8 faces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fertools.contract import BATCH_NAME, IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME, PIXEL_MAX
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+#: Old enough for browsers and phones, new enough for per-channel quantization (13) and Reshape (14).
+OPSET = 17
+
+
+def to_onnx(network: keras.Model) -> onnx.ModelProto:
+    """Convert ``network`` (float32 weights) with its scaling inside.
+
+    Returns a graph uint8 ``image`` (batch, 48, 48, 1) -> float32 ``probabilities`` (batch, 7), checked by
+    ONNX. Conversion goes through a ``tf.function``: ``from_keras`` fails on Sequential under Keras 3
+    (tensorflow-onnx#2319, #2348).
+    """
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    from fertools.export.folding import fold
+
+    folded = fold(network)
+    signature = [tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.uint8, name=INPUT_NAME)]
+
+    @tf.function(input_signature=signature)
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        scaled = tf.cast(image, tf.float32) * (1 / PIXEL_MAX)
+        return {OUTPUT_NAME: folded(scaled, training=False)}
+
+    model, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
+    fuse_dense(model)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH_NAME
+    # tf2onnx declares the ML operator set as well, and some runtimes refuse what they do not know.
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_operatorsetid("", OPSET))
+    model.graph.name = network.name
+    model.producer_name, model.producer_version = "fertools", ""
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def fuse_dense(model: onnx.ModelProto) -> None:
+    """Join each MatMul and the Add of its bias into one Gemm, in place."""
+    import onnx
+
+    graph = model.graph
+    constants = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for product in [node for node in graph.node if node.op_type == "MatMul"]:
+        kernel, following = product.input[1], readers[product.output[0]]
+        if len(following) != 1 or following[0].op_type != "Add" or len(constants.get(kernel, ())) != 2:
+            continue
+        add = following[0]
+        bias = next(name for name in add.input if name != product.output[0])
+        if constants.get(bias) != constants[kernel][1:]:
+            continue
+        gemm = onnx.helper.make_node("Gemm", [product.input[0], kernel, bias], add.output, name=product.name)
+        position = list(graph.node).index(product)
+        graph.node.remove(product)
+        graph.node.remove(add)
+        graph.node.insert(position, gemm)
