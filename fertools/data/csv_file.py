@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import numpy as np
 
@@ -40,16 +40,16 @@ def read(path: Path, seed: int) -> Dataset:
                     continue
                 fields = line.split(b",")
                 if len(fields) != columns["count"]:
-                    _reject(path, row, f"has {len(fields)} fields, the header {columns['count']}")
+                    raise _wrong(path, row, f"has {len(fields)} fields, the header {columns['count']}")
                 label = _field(fields[columns["emotion"]])
                 if label not in _LABEL_CODES:
-                    _reject(path, row, f"emotion is {_text(label)}, not a digit 0..{len(LABELS) - 1}")
+                    raise _wrong(path, row, f"emotion is {_text(label)}, not a digit 0..{len(LABELS) - 1}")
                 labels.append(_LABEL_CODES[label])
                 images += _pixels(path, row, _field(fields[columns["pixels"]])).data
                 if "usage" in columns:
                     use = _field(fields[columns["usage"]]).lower()
                     if use not in _USAGE_CODES:
-                        _reject(path, row, f"Usage is {_text(use)}, not one of {', '.join(USAGES)}")
+                        raise _wrong(path, row, f"Usage is {_text(use)}, not one of {', '.join(USAGES)}")
                     usage.append(_USAGE_CODES[use])
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the file") from error
@@ -96,8 +96,8 @@ def _pixels(path: Path, row: int, field: bytes) -> Bytes:
     words = field.split()
     odd = next((word for word in words if not (word.isdigit() and int(word[:9]) <= 255)), None)
     if odd is not None:
-        _reject(path, row, f"has a pixel {_text(odd)}, not a whole number 0..255")
-    _reject(path, row, f"has {len(words)} pixels, not {_PIXELS}")
+        raise _wrong(path, row, f"has a pixel {_text(odd)}, not a whole number 0..255")
+    raise _wrong(path, row, f"has {len(words)} pixels, not {_PIXELS}")
 
 
 def _parse(field: bytes) -> Bytes | None:
@@ -116,15 +116,15 @@ def _parse(field: bytes) -> Bytes | None:
         return None
     digit *= is_digit
     last = np.flatnonzero(is_digit[3:-1] > is_digit[4:])
-    hundreds = (digit[1:-3] * two[1:-2])[last]
-    rest = (digit[3:-1] + digit[2:-2] * np.uint8(10))[last]
+    hundreds = (digit[1:-3] * two[1:-2]).take(last)
+    rest = (digit[3:-1] + digit[2:-2] * np.uint8(10)).take(last)
     values: Bytes = rest + hundreds * np.uint8(100)
     # Above 255 the sum wraps round.
     return None if hundreds.max(initial=0) > 2 or (values < rest).any() else values
 
 
-def _reject(path: Path, row: int, what: str) -> NoReturn:
-    raise DataError(f"{path}: row {row} {what}; the file may be truncated: correct it or fetch it again")
+def _wrong(path: Path, row: int, what: str) -> DataError:
+    return DataError(f"{path}: row {row} {what}; the file may be truncated: correct it or fetch it again")
 
 
 def _text(field: bytes) -> str:

@@ -22,6 +22,9 @@ _READERS: Final[dict[str, Callable[[Path, int], Dataset]]] = {
 
 _WRITERS: Final[dict[str, Callable[[Dataset, Path], None]]] = {".csv": csv_file.write, ".npz": npz_file.write}
 
+#: Endings that nobody gives a folder.
+_OTHER_FILES: Final = (".npy", ".png", ".jpg", ".jpeg", ".zip", ".parquet")
+
 #: Names under which the contest's data is spread; they go before other CSV files of a folder.
 _CSV_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
 
@@ -90,6 +93,8 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
     writer = _WRITERS.get(path.suffix.lower())
     if path.exists() and not overwrite:
         raise DataError(f"{path}: exists already; choose another name or ask to overwrite it")
+    if path.suffix.lower() in _OTHER_FILES:
+        raise DataError(f"{path}: cannot write {path.suffix} files; name a .csv or .npz file, or a folder")
     try:
         if writer:
             if path.is_dir():
