@@ -26,9 +26,10 @@ def load(path: Path) -> dict[str, Array]:
         DataError: the file cannot be read as that, or needs pickle.
     """
     try:
-        with warnings.catch_warnings():
+        # Opened here, because numpy leaves a damaged file open.
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy warns about headers that Python 2 wrote
-            content = np.load(path, allow_pickle=False)
+            content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return {"": content}
             with content:

@@ -32,27 +32,24 @@ def read(path: Path, seed: int) -> Dataset:
             from 1 below the header.
     """
     images, labels, usage = bytearray(), bytearray(), bytearray()
-    try:
-        with path.open("rb") as file:
-            columns = _columns(path, file.readline())
-            for row, line in enumerate(file, start=1):
-                if line.isspace():
-                    continue
-                fields = line.split(b",")
-                if len(fields) != columns["count"]:
-                    raise _wrong(path, row, f"has {len(fields)} fields, the header {columns['count']}")
-                label = _field(fields[columns["emotion"]])
-                if label not in _LABEL_CODES:
-                    raise _wrong(path, row, f"emotion is {_text(label)}, not a digit 0..{len(LABELS) - 1}")
-                labels.append(_LABEL_CODES[label])
-                images += _pixels(path, row, _field(fields[columns["pixels"]])).data
-                if "usage" in columns:
-                    use = _field(fields[columns["usage"]]).lower()
-                    if use not in _USAGE_CODES:
-                        raise _wrong(path, row, f"Usage is {_text(use)}, not one of {', '.join(USAGES)}")
-                    usage.append(_USAGE_CODES[use])
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    with path.open("rb") as file:
+        columns = _columns(path, file.readline())
+        for row, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            fields = line.split(b",")
+            if len(fields) != columns["count"]:
+                raise _wrong(path, row, f"has {len(fields)} fields, the header {columns['count']}")
+            label = _field(fields[columns["emotion"]])
+            if label not in _LABEL_CODES:
+                raise _wrong(path, row, f"emotion is {_text(label)}, not a digit 0..{len(LABELS) - 1}")
+            labels.append(_LABEL_CODES[label])
+            images += _pixels(path, row, _field(fields[columns["pixels"]])).data
+            if "usage" in columns:
+                use = _field(fields[columns["usage"]]).lower()
+                if use not in _USAGE_CODES:
+                    raise _wrong(path, row, f"Usage is {_text(use)}, not one of {', '.join(USAGES)}")
+                usage.append(_USAGE_CODES[use])
     if not labels:
         raise DataError(f"{path}: holds no images; fetch or write it again")
     stack = np.frombuffer(images, dtype=np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
@@ -93,11 +90,14 @@ def _pixels(path: Path, row: int, field: bytes) -> Bytes:
     values = _parse(field)
     if values is not None and len(values) == _PIXELS:
         return values
+    # Slow, for what is unusual (tabs, leading zeros) and to name what is wrong.
     words = field.split()
-    odd = next((word for word in words if not (word.isdigit() and int(word[:9]) <= 255)), None)
+    odd = next((word for word in words if not word.isdigit() or len(word) > 9 or int(word) > 255), None)
     if odd is not None:
         raise _wrong(path, row, f"has a pixel {_text(odd)}, not a whole number 0..255")
-    raise _wrong(path, row, f"has {len(words)} pixels, not {_PIXELS}")
+    if len(words) != _PIXELS:
+        raise _wrong(path, row, f"has {len(words)} pixels, not {_PIXELS}")
+    return np.array([int(word) for word in words], dtype=np.uint8)
 
 
 def _parse(field: bytes) -> Bytes | None:

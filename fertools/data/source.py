@@ -55,16 +55,21 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
     if source == synthetic.NAME:
         return synthetic.generate(seed=seed)
     path = Path(source)
-    if path.is_dir():
-        if image_folder.recognises(path):
-            return image_folder.read(path)
-        path = _only_file(path)
-    elif not path.exists():
-        raise DataError(f"{path}: no such file or folder; give {_ACCEPTED}")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: not a data set; give {_ACCEPTED}")
-    return reader(path, seed)
+    try:
+        if path.is_dir():
+            if image_folder.recognises(path):
+                return image_folder.read(path)
+            path = _only_file(path)
+        elif not path.exists():
+            raise DataError(f"{path}: no such file or folder; give {_ACCEPTED}")
+        reader = _READERS.get(path.suffix.lower())
+        if reader is None:
+            raise DataError(f"{path}: not a data set; give {_ACCEPTED}")
+        return reader(path, seed)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); check the path and the rights"
+        ) from error
 
 
 def load(source: Source, *, seed: int = 0) -> Dataset:
