@@ -58,9 +58,7 @@ class QuantizeConfig:
         return asdict(self)
 
 
-def quantize(
-    model: onnx.ModelProto, images: NDArray[np.uint8], config: QuantizeConfig
-) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: QuantizeConfig) -> onnx.ModelProto:
     """Return an int8 copy of ``model`` in QDQ form: uint8 activations, int8 weights.
 
     The last Gemm and the softmax stay in float: quantized, the probabilities would not sum to 1 and

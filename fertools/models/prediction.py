@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fertools.contract import PIXEL_MAX
+from fertools.errors import ModelError
 
 if TYPE_CHECKING:
     import keras
@@ -20,3 +22,16 @@ def probabilities(
     scaled = images[..., None].astype(np.float32) / np.float32(PIXEL_MAX)
     result: NDArray[np.float32] = network.predict(scaled, batch_size=batch_size, verbose=0)
     return result
+
+
+def load(path: Path) -> keras.Model:
+    """Load a ``.keras`` file in safe mode, without an optimizer. Raises ModelError if it cannot be read."""
+    from fertools.training.backend import import_keras
+
+    keras = import_keras()
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # zip, HDF5 and JSON errors: Keras has no common type for them
+        raise ModelError(f"{path}: not a Keras model that can be loaded: {error}") from error

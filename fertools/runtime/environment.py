@@ -11,6 +11,7 @@ from typing import Any
 
 from fertools import __version__
 from fertools.errors import FertoolsError
+from fertools.processor import int8_features, processor
 from fertools.runtime.location import shipped_model
 from fertools.runtime.predictor import Predictor
 from fertools.runtime.session import load_onnxruntime, thread_count
@@ -32,11 +33,6 @@ ONNXRUNTIMES = (
         "onnxruntime-migraphx",
     ),
     *("onnxruntime-rocm", "onnxruntime-qnn", "onnxruntime-training"),
-)
-
-#: Processor features that decide how fast an int8 model is, and how it rounds, as Linux names them.
-_INT8_FEATURES = frozenset(
-    ("avx2", "avx512bw", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
 )
 
 
@@ -77,13 +73,12 @@ def describe(model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         if model is not None:
             raise
         warnings.append(str(error))
-    processor, features = _processor()
     return {
         "fertools": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": processor,
-        "int8_features": features,
+        "processor": processor()[0],
+        "int8_features": int8_features(),
         "cpus": usable_cpus(),
         "threads": thread_count(None),
         "packages": _versions(PACKAGES),
@@ -128,20 +123,3 @@ def _model(model: str | os.PathLike[str] | None) -> dict[str, Any]:
         "data": dict(info.data),
         "weights_sha256": info.weights_sha256,
     }
-
-
-def _processor() -> tuple[str, list[str]]:
-    """The processor's name and its features that matter to int8 (on Linux; elsewhere none are known)."""
-    name, features = "", set[str]()
-    if sys.platform == "linux":
-        try:
-            text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            text = ""
-        for line in text.splitlines():
-            key, _, value = (part.strip() for part in line.partition(":"))
-            if key.lower() == "model name" and not name:
-                name = value
-            elif key.lower() in ("flags", "features"):
-                features |= _INT8_FEATURES & {*value.split()}
-    return name or platform.processor() or platform.machine(), sorted(features)

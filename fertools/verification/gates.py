@@ -1,0 +1,86 @@
+"""The limits that an export must keep, and the verdict on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Largest difference of a probability between ONNX float32 and Keras. 1e-5 gives false alarms
+#: (optimum#449): the two sum up in another order.
+FLOAT_DIFFERENCE = 1e-4
+#: How much lower the int8 accuracy may be than Keras', as a share of the images: 0.5 points.
+INT8_ACCURACY_DROP = 0.005
+#: Share of images on which int8 and Keras must name the same class.
+INT8_AGREEMENT = 0.98
+#: How far a row of probabilities may be from summing to 1.
+SUM_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One limit and what was measured against it."""
+
+    name: str
+    measured: float
+    limit: float
+    #: "at most" or "at least".
+    bound: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the limit is kept; a value that is not a number breaks it."""
+        if self.bound == "at most":
+            return self.measured <= self.limit
+        return self.measured >= self.limit
+
+    def __str__(self) -> str:
+        verdict = "ok    " if self.passed else "BROKEN"
+        return f"{verdict}  {self.name}: {self.measured:.6g} ({self.bound} {self.limit:g})"
+
+
+Probabilities = NDArray[np.float32]
+
+
+def float_gates(keras: Probabilities, onnx: Probabilities) -> list[Gate]:
+    """Gates of the float32 file; both arrays float32 (n, 7)."""
+    best_two = np.sort(keras, axis=1)[:, -2:]
+    clear = best_two[:, 1] - best_two[:, 0] > FLOAT_DIFFERENCE
+    swapped = clear & (keras.argmax(axis=1) != onnx.argmax(axis=1))
+    return [
+        Gate(
+            "onnx: largest probability difference",
+            largest_difference(keras, onnx),
+            FLOAT_DIFFERENCE,
+            "at most",
+        ),
+        Gate("onnx: images with another clear top-1", int(swapped.sum()), 0, "at most"),
+    ]
+
+
+def int8_gates(keras: Probabilities, int8: Probabilities, labels: NDArray[np.uint8]) -> list[Gate]:
+    """Gates of the int8 file; both arrays float32 (n, 7), labels (n,)."""
+    drop = accuracy(keras, labels) - accuracy(int8, labels)
+    return [
+        Gate("int8: accuracy lost, as a share", drop, INT8_ACCURACY_DROP, "at most"),
+        Gate("int8: top-1 agreement", agreement(keras, int8), INT8_AGREEMENT, "at least"),
+        Gate(
+            "int8: probability sums off by", float(abs(int8.sum(axis=1) - 1).max()), SUM_DIFFERENCE, "at most"
+        ),
+    ]
+
+
+def accuracy(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:
+    """Share of rows whose largest value is the label's."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def agreement(first: Probabilities, second: Probabilities) -> float:
+    """Share of rows with the same largest value."""
+    return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+
+
+def largest_difference(first: Probabilities, second: Probabilities) -> float:
+    """Largest absolute difference of a value; NaN if there is one."""
+    return float(np.abs(first.astype(np.float64) - second).max())

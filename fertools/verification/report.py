@@ -1,0 +1,92 @@
+"""What verification found, as a table, as JSON and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fertools.verification.gates import Gate
+
+
+@dataclass(frozen=True)
+class Row:
+    """One form of the model, measured on the test split.
+
+    Accuracies and agreement are shares; ``accuracy_unseen`` leaves out the images that also stand in
+    another split. ``milliseconds`` is a median at batch 1 on one thread, None where it was not measured.
+    """
+
+    model: str
+    accuracy: float
+    accuracy_unseen: float | None
+    macro_f1: float
+    agreement: float
+    difference: float
+    bytes: int
+    milliseconds: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Keras, ONNX and int8 side by side on ``images`` images of the split ``split``."""
+
+    split: str
+    images: int
+    images_unseen: int
+    #: ``name`` and ``fingerprint`` of the data that was measured on.
+    data: dict[str, str]
+    rows: tuple[Row, ...]
+    gates: tuple[Gate, ...]
+    #: Processor, its int8 features, threads of the timing.
+    environment: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(gate.passed for gate in self.gates)
+
+    @property
+    def broken(self) -> tuple[Gate, ...]:
+        """The gates that do not hold."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def row(self, model: str) -> Row:
+        """The row of "keras", "onnx" or "int8"."""
+        return next(row for row in self.rows if row.model == model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values, with the verdicts."""
+        gates = [{**asdict(gate), "passed": gate.passed} for gate in self.gates]
+        return {**asdict(self), "gates": gates, "passed": self.passed}
+
+    def to_text(self) -> str:
+        """The table and the verdicts, for a terminal."""
+        return "\n".join(["\n".join(table(self)), "", *map(str, self.gates)])
+
+
+HEADINGS = ("", "accuracy", "de-duplicated", "macro F1", "agreement", "max diff", "MB", "ms/image")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row's values, formatted, in the order of ``HEADINGS``."""
+    return (
+        row.model,
+        f"{row.accuracy:.2%}",
+        "-" if row.accuracy_unseen is None else f"{row.accuracy_unseen:.2%}",
+        f"{row.macro_f1:.2%}",
+        f"{row.agreement:.2%}",
+        f"{row.difference:.1e}",
+        f"{row.bytes / 1e6:.2f}",
+        "-" if row.milliseconds is None else f"{row.milliseconds:.2f}",
+    )
+
+
+def table(report: Report) -> list[str]:
+    """The lines of the table, aligned."""
+    lines = [HEADINGS, *(cells(row) for row in report.rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    return [
+        line[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
+        for line in lines
+    ]

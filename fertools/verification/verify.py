@@ -1,0 +1,108 @@
+"""Run the forms of an export on the test split, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE
+from fertools.data import Dataset
+from fertools.errors import DataError, ModelError
+from fertools.evaluation import evaluate
+from fertools.processor import int8_features, processor
+from fertools.verification.gates import (
+    Gate,
+    Probabilities,
+    accuracy,
+    agreement,
+    float_gates,
+    int8_gates,
+    largest_difference,
+)
+from fertools.verification.report import Report, Row
+from fertools.verification.timing import can_pin, interleaved, one_processor
+
+if TYPE_CHECKING:
+    from fertools.runtime import Predictor
+
+#: The files of an export that can be run, by the name they have in the table.
+FORMS = {"keras": KERAS_FILE, "onnx": ONNX_FILE, "int8": INT8_FILE}
+CHUNK = 64
+
+
+def verify(folder: Path, dataset: Dataset) -> Report:
+    """Measure Keras, ONNX and, if there is one, int8 of the export ``folder`` on the test split.
+
+    Raises ModelError if a file is missing or damaged, DataError without a test split. Broken gates
+    do not raise: the report says so.
+    """
+    from fertools.models.prediction import load, probabilities
+    from fertools.runtime import Predictor
+
+    for file in (KERAS_FILE, ONNX_FILE):
+        if not (folder / file).is_file():
+            raise ModelError(f"{folder}: not an export folder (no {file}); 'fertools export' makes one")
+    split, unseen = dataset.split("test"), dataset.is_unseen("test")
+    network = load(folder / KERAS_FILE)
+    predictors = {
+        name: Predictor(folder / FORMS[name], providers="cpu", threads=1)
+        for name in ("onnx", "int8")
+        if (folder / FORMS[name]).is_file()
+    }
+    measured: dict[str, Probabilities] = {"keras": probabilities(network, split.images)}
+    measured |= {name: in_chunks(predictor, split.images) for name, predictor in predictors.items()}
+    times = _milliseconds(network, predictors, split.images[:1])
+
+    gates: list[Gate] = float_gates(measured["keras"], measured["onnx"])
+    if "int8" in measured:
+        gates += int8_gates(measured["keras"], measured["int8"], split.labels)
+    return Report(
+        split="test",
+        images=len(split),
+        images_unseen=int(unseen.sum()),
+        data={"name": dataset.name, "fingerprint": dataset.fingerprint},
+        rows=tuple(
+            Row(
+                model=name,
+                accuracy=accuracy(rows, split.labels),
+                accuracy_unseen=accuracy(rows[unseen], split.labels[unseen]) if unseen.any() else None,
+                macro_f1=evaluate(rows, split.labels).macro_f1,
+                agreement=agreement(measured["keras"], rows),
+                difference=largest_difference(measured["keras"], rows),
+                bytes=(folder / FORMS[name]).stat().st_size,
+                milliseconds=times.get(name),
+            )
+            for name, rows in measured.items()
+        ),
+        gates=tuple(gates),
+        environment={
+            "processor": processor()[0],
+            "int8_features": int8_features(),
+            "timing": "batch 1, one thread, forms in turn, median",
+        },
+    )
+
+
+def in_chunks(predictor: Predictor, images: NDArray[np.uint8]) -> Probabilities:
+    """Probabilities float32 (n, 7) of many images, in batches that fit small memories."""
+    starts = range(0, len(images), CHUNK)
+    return np.concatenate([predictor.probabilities(images[start : start + CHUNK]) for start in starts])
+
+
+def _milliseconds(
+    network: Any, predictors: dict[str, Predictor], image: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Milliseconds an image of each form. Without pinning Keras would use more threads: left out."""
+    calls: dict[str, Callable[[], object]] = {
+        name: lambda predictor=predictor: predictor.probabilities(image)  # type: ignore[misc]
+        for name, predictor in predictors.items()
+    }
+    if not can_pin():
+        return interleaved(calls)
+    scaled = image[..., None].astype(np.float32) / 255
+    with one_processor():
+        return interleaved({"keras": lambda: network.predict_on_batch(scaled), **calls})
