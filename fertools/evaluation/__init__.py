@@ -1,6 +1,16 @@
 """Measuring predictions against labels."""
 
 from fertools.evaluation.figure import confusion_figure
+from fertools.evaluation.measurement import Measurement, is_run, measure, open_network
 from fertools.evaluation.metrics import ClassScore, Evaluation, evaluate
 
-__all__ = ["ClassScore", "Evaluation", "confusion_figure", "evaluate"]
+__all__ = [
+    "ClassScore",
+    "Evaluation",
+    "Measurement",
+    "confusion_figure",
+    "evaluate",
+    "is_run",
+    "measure",
+    "open_network",
+]

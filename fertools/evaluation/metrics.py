@@ -42,14 +42,22 @@ class Evaluation:
         """The fields as JSON values."""
         return asdict(self)
 
+    def headline(self) -> str:
+        """The four figures over all classes, a line each."""
+        return "\n".join(
+            (
+                f"accuracy           {self.accuracy:7.2%}   ({self.images:,} images)",
+                f"balanced accuracy  {self.balanced_accuracy:7.2%}",
+                f"macro F1           {self.macro_f1:7.2%}",
+                f"log loss           {self.log_loss:7.4f}",
+            )
+        )
+
     def to_text(self) -> str:
         """Tables for a terminal."""
         short = [label[:8] for label in LABELS]
         lines = [
-            f"accuracy           {self.accuracy:7.2%}   ({self.images:,} images)",
-            f"balanced accuracy  {self.balanced_accuracy:7.2%}",
-            f"macro F1           {self.macro_f1:7.2%}",
-            f"log loss           {self.log_loss:7.4f}",
+            self.headline(),
             "",
             f"{'class':<10}{'precision':>10}{'recall':>10}{'F1':>10}{'images':>8}",
         ]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
 from types import ModuleType
 
-from fertools.errors import MissingExtraError, ProviderError
+from fertools.errors import ConfigError, MissingExtraError, ProviderError
+from fertools.processor import processor
+
+#: The file descriptor of the process's stderr.
+STDERR = 2
 
 #: Processor flags of units that multiply bfloat16 (x86 and ARM names).
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -25,23 +31,60 @@ class Device:
 
 
 def import_keras() -> ModuleType:
-    """Import Keras without its backend's start-up chatter. Raises MissingExtraError."""
+    """Import Keras and its backend without the backend's start-up chatter.
+
+    Raises MissingExtraError where Keras or its backend is not installed, ProviderError where the
+    backend is there but does not load, ConfigError where KERAS_BACKEND names none.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import keras
-    except ImportError as error:
+        with _quiet_stderr():
+            keras = import_module("keras")
+    except ModuleNotFoundError as error:
         # keras imports its backend at once: name the one that is missing.
         raise MissingExtraError((error.name or "keras").partition(".")[0], "train") from error
+    except ImportError as error:
+        raise ProviderError(f"Keras' backend does not load: {error}; reinstall 'fertools[train]'") from error
+    except ValueError as error:
+        raise ConfigError(f"Keras does not start: {error}; set KERAS_BACKEND to tensorflow or jax") from error
     return keras
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hold back what is written to the process's stderr; show it if the block raises.
+
+    TensorFlow's C++ libraries log before they read the level they were set to, straight to the file
+    descriptor, so nothing but turning the descriptor away keeps them quiet.
+    """
+    try:
+        kept = os.dup(STDERR)
+    except OSError:  # there is no stderr
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, STDERR)
+            os.close(kept)
 
 
 def select_device(wanted: str) -> Device:
     """Make Keras use ``wanted`` ("auto", "cpu", "gpu") and say what that is.
 
-    Raises ProviderError where a GPU is asked for and the backend sees none.
+    Raises ProviderError where a GPU is asked for and the backend sees none, ConfigError for a backend
+    other than TensorFlow and JAX.
     """
     backend = import_keras().backend.backend()
-    gpu = _gpu_name(backend, hide=wanted == "cpu")
+    if backend not in GPU_NAMES:
+        raise ConfigError(f"Keras' backend is {backend}: set KERAS_BACKEND to {' or '.join(GPU_NAMES)}")
+    gpu = GPU_NAMES[backend](wanted == "cpu")
     if wanted == "gpu" and gpu is None:
         raise ProviderError(
             f"device=gpu: the {backend} backend sees no GPU here; use --device cpu, or install its CUDA parts"
@@ -53,39 +96,22 @@ def select_device(wanted: str) -> Device:
     return Device(backend, "cpu", name, has_bfloat16=bool(BFLOAT16_FLAGS & flags))
 
 
-def _gpu_name(backend: str, *, hide: bool) -> str | None:
-    """The first GPU of the backend, or None; with ``hide`` the backend is told to leave it alone."""
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        if hide:
-            tf.config.set_visible_devices([], "GPU")
-        gpus = tf.config.get_visible_devices("GPU")
-        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else None
-    if backend == "jax":
-        import jax
-
-        if hide:
-            jax.config.update("jax_platforms", "cpu")
-        device = jax.devices()[0]
-        return None if device.platform == "cpu" else device.device_kind
-    import torch
+def _tensorflow_gpu(hide: bool) -> str | None:
+    import tensorflow as tf
 
     if hide:
-        raise ProviderError("device=cpu: hide the GPU from the torch backend with CUDA_VISIBLE_DEVICES=''")
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+        tf.config.set_visible_devices([], "GPU")
+    gpus = tf.config.get_visible_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else None
 
 
-def processor() -> tuple[str, frozenset[str]]:
-    """The processor's name and instruction-set flags, as Linux tells them; else a generic name."""
-    import platform
+def _jax_gpu(hide: bool) -> str | None:
+    jax = import_module("jax")
+    if hide:
+        jax.config.update("jax_platforms", "cpu")
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else device.device_kind
 
-    name, flags = platform.processor() or platform.machine(), frozenset[str]()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                flags = frozenset(value.split())
-    return name, flags
+
+#: Backend -> function that names its first GPU, if any; told to hide, it makes the backend leave it alone.
+GPU_NAMES: dict[str, Callable[[bool], str | None]] = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu}

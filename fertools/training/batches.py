@@ -19,7 +19,7 @@ def class_weights(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0).astype(np.float32)
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """Shuffled training batches: uint8 (b, 48, 48, 1), one-hot float32 (b, 7), weights float32 (b,).
 
     Epoch ``e`` of a run with seed ``s`` is always the same, whether the run was interrupted or not.

@@ -28,7 +28,7 @@ class Observer(Protocol):
         """An epoch is done, measured and saved."""
 
 
-class EpochSeeds(keras.callbacks.Callback):
+class EpochSeeds(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Makes every random layer's state a function of the seed and the epoch, so it need not be saved."""
 
     def __init__(self, seed: int) -> None:
@@ -44,7 +44,7 @@ class EpochSeeds(keras.callbacks.Callback):
             generator.state.assign(ops.convert_to_tensor(state, dtype=generator.state.dtype))
 
 
-class EpochEnd(keras.callbacks.Callback):
+class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Measures the network on the validation split and commits the epoch to the run folder.
 
     It stands first among the callbacks: it adds ``val_loss`` and ``val_accuracy`` to the logs.
@@ -92,7 +92,7 @@ class EpochEnd(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         if not math.isfinite(logs["loss"]):
             raise RunError(
-                f"{self.run.path}: the loss is no longer a number in epoch {epoch + 1}: lower the learning rate"
+                f"{self.run.path}: the loss is no number in epoch {epoch + 1}; train with a lower learning rate"
             )
         model = self.model  # on JAX, reading the attribute writes the trained state back into it
         copy_weights(model.optimizer, self.trained, self.network)
@@ -121,7 +121,7 @@ class EpochEnd(keras.callbacks.Callback):
             self.observer.epoch(row, best)
 
 
-class Replay(keras.callbacks.Callback):
+class Replay(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Shows the epochs of an interrupted run to callbacks that count epochs (plateau, early stopping).
 
     They keep their counts in memory and reset them when training begins; the history restores them.
@@ -136,12 +136,12 @@ class Replay(keras.callbacks.Callback):
         """Replay the history; it comes after the callbacks in the list, so after their reset."""
         for row in self.history:
             for callback in self.callbacks:
-                callback.on_epoch_end(row.epoch - 1, {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy})
+                callback.on_epoch_end(
+                    row.epoch - 1, {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy}
+                )
 
 
-def copy_weights(
-    optimizer: keras.optimizers.Optimizer, trained: keras.Model, network: keras.Model
-) -> None:
+def copy_weights(optimizer: keras.optimizers.Optimizer, trained: keras.Model, network: keras.Model) -> None:
     """Copy the averaged weights, where the optimizer keeps them, and all others into ``network``."""
     network.set_weights(trained.get_weights())
     if optimizer.use_ema:

@@ -105,6 +105,10 @@ class TrainConfig:
             if not low <= value <= high:
                 raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
 
+    def steps_per_epoch(self, images: int) -> int:
+        """Steps that ``images`` training images make: whole batches, at least one."""
+        return max(images // self.batch_size, 1)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return dataclasses.asdict(self)

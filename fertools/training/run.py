@@ -49,12 +49,24 @@ class Run:
     @classmethod
     def create(cls, path: Path, config: TrainConfig, facts: dict[str, Any]) -> Run:
         """Make a new run folder. ``facts`` goes into run.json. Raises RunError if ``path`` is taken."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path}: is there already; choose another folder, or go on with --resume {path}")
+        cls.check_free(path)
         run = cls(path)
         write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, **facts})
         write_json(path / "config.json", config.to_dict())
         return run
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise RunError unless a run folder can be made at ``path``: only an empty folder may be there."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(f"{path}: is there already; choose another folder, or go on with --resume {path}")
+
+    @staticmethod
+    def next_path(root: Path, name: str) -> Path:
+        """``root/name-001``, or with the number after the highest one that is there."""
+        numbers = [path.name.rpartition("-")[2] for path in root.glob(f"{name}-*")]
+        taken = [int(number) for number in numbers if number.isdecimal()]
+        return root / f"{name}-{max(taken, default=0) + 1:03d}"
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -85,6 +97,11 @@ class Run:
     def finished(self) -> bool:
         """Whether training came to its end."""
         return (self.path / "metrics.json").is_file()
+
+    def check_unfinished(self) -> None:
+        """Raise RunError if there is nothing left to train."""
+        if self.finished:
+            raise RunError(f"{self.path}: this run is finished; nothing to resume")
 
     @property
     def config(self) -> TrainConfig:

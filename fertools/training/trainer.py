@@ -29,7 +29,12 @@ from fertools.training.run import Run
 
 
 def new_run(path: Path, config: TrainConfig, dataset: Dataset, source: str, device: Device) -> Run:
-    """Make a run folder for training on ``dataset``, read from ``source``, on ``device``."""
+    """Make a run folder for training on ``dataset``, read from ``source``, on ``device``.
+
+    Raises RunError if ``path`` is taken, DataError if the data lacks a train or validation split.
+    """
+    for name in ("train", "validation"):
+        dataset.split(name)
     facts = {
         "data": {
             "source": source,
@@ -57,9 +62,8 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
     Raises RunError if the run is finished or was made for other data, DataError if the data lacks a
     train or validation split.
     """
+    run.check_unfinished()
     config, facts = run.config, run.facts
-    if run.finished:
-        raise RunError(f"{run.path}: this run is finished; nothing to resume")
     if facts["data"]["fingerprint"] != dataset.fingerprint:
         raise RunError(f"{run.path}: made with other data than {dataset.name}; give --data the same source")
     train_split, validation = dataset.split("train"), dataset.split("validation")
@@ -103,9 +107,7 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
     if len(history) < config.epochs:
-        model.fit(
-            batches, epochs=config.epochs, initial_epoch=len(history), callbacks=callbacks, verbose=0
-        )
+        model.fit(batches, epochs=config.epochs, initial_epoch=len(history), callbacks=callbacks, verbose=0)
     _finish(run, dataset)
     return run
 
@@ -115,7 +117,9 @@ def _finish(run: Run, dataset: Dataset) -> None:
     history_figure(history, run.path / "history.png")
     best = max(history, key=lambda row: row.val_accuracy)
     validation = dataset.split("validation")
-    measured = evaluate(probabilities(keras.saving.load_model(run.best), validation.images), validation.labels)
+    measured = evaluate(
+        probabilities(keras.saving.load_model(run.best), validation.images), validation.labels
+    )
     write_json(
         run.path / "metrics.json",
         {

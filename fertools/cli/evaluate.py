@@ -1,0 +1,66 @@
+"""``fertools evaluate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from fertools import data
+from fertools.cli.common import emit, json_option, talk
+from fertools.cli.train import default_source
+from fertools.errors import DataError
+from fertools.evaluation import confusion_figure, is_run, measure, open_network
+from fertools.training import Run
+
+
+@click.command()
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "source",
+    metavar="SRC",
+    help="Data set.  [default: $FERTOOLS_DATA, else the run's, else synthetic]",
+)
+@click.option(
+    "--split", type=click.Choice(data.SPLITS), default="test", show_default=True, help="Which images."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Which file of an export folder; auto is int8 if there is one.",
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the confusion matrix as a PNG."
+)
+@json_option
+def command(
+    model: Path, source: str | None, split: str, precision: str, plot: Path | None, as_json: bool
+) -> None:
+    """Measure a run or an exported model on a split.
+
+    MODEL is a run folder, an export folder or an ONNX file. The figures come twice: of the whole split,
+    and without the images that also stand in another split.
+    """
+    run = Run.open(model) if is_run(model) else None
+    if source is None and run is not None and not os.environ.get("FERTOOLS_DATA"):
+        source = run.facts["data"]["source"]
+        talk(f"No --data: {source}, as in training.")
+    network = open_network(model, precision)
+    dataset = data.load(source or default_source())
+    if run is not None and run.facts["data"]["fingerprint"] != dataset.fingerprint:
+        talk(f"The run was trained on other data: {run.facts['data']['name']}.")
+    measurement = measure(network, dataset, split)
+    if plot:
+        try:
+            confusion_figure(measurement.official, plot, f"{model.resolve().name}, {dataset.name}, {split}")
+        except OSError as error:
+            raise DataError(f"{plot}: cannot be written ({error.strerror}); choose another name") from error
+        talk(f"Wrote {plot}.")
+    if as_json:
+        emit({"model": str(model), **measurement.to_dict()})
+    else:
+        click.echo(measurement.to_text())
