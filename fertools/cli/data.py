@@ -68,4 +68,4 @@ def convert(src: str, dst: str, force: bool, seed: int) -> None:
     """Write SRC as DST: .csv, .npz or a folder of PNGs."""
     dataset = data.read(src, seed=seed)
     data.write(dataset, dst, overwrite=force)
-    talk(f"Wrote {len(dataset):,} images to {dst}. What is in it: fertools data info {shlex.quote(dst)}")
+    talk(f"Wrote {len(dataset):,} images to {dst}. Next: fertools train --data {shlex.quote(dst)}")

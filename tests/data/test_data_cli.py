@@ -83,7 +83,7 @@ def test_convert(tmp_path, small):
     data.write(small, tmp_path / "a.npz")
     result = run("convert", tmp_path / "a.npz", tmp_path / "b.csv")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "fertools data info" in result.stderr
+    assert "fertools train --data" in result.stderr
     assert data.read(tmp_path / "b.csv").fingerprint == small.fingerprint
     again = run("convert", tmp_path / "a.npz", tmp_path / "b.csv")
     assert again.exit_code == 1
