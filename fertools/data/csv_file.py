@@ -18,6 +18,9 @@ from fertools.data.dataset import USAGES, Bytes, Dataset
 from fertools.errors import DataError
 
 _PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
+#: Bytes read at a time.
+_BUFFER: Final = 1 << 20
+
 #: Rows parsed at a time: enough to outweigh numpy's cost of a call, few enough for a processor's cache.
 _BLOCK: Final = 8
 
@@ -36,7 +39,7 @@ def read(path: Path, seed: int) -> Dataset:
     """
     images, labels, usage = bytearray(), bytearray(), bytearray()
     block: list[tuple[int, bytes]] = []
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BUFFER) as file:
         columns = _columns(path, file.readline())
         for row, line in enumerate(file, start=1):
             if line.isspace():
