@@ -28,19 +28,23 @@ class LazyGroup(click.Group):
     """A group that imports a sub-command when it is called, and turns library errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The sub-commands in the order that they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a sub-command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"fertools.cli.{COMMANDS[cmd_name][0]}")
         return module.command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the sub-commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the sub-command; an error that fertools raises on purpose becomes one line and exit code 1."""
         try:
             return super().invoke(ctx)
         except FertoolsError as error:

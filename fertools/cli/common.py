@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
+
+from fertools.data import synthetic
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -18,3 +21,13 @@ def talk(message: str = "") -> None:
 def emit(document: Any) -> None:
     """Print a JSON document to stdout."""
     click.echo(json.dumps(document, indent=2))
+
+
+def default_source() -> str:
+    """The data set to use when none is named; says which."""
+    source = os.environ.get("FERTOOLS_DATA")
+    if source:
+        talk(f"No --data: {source}, from the environment variable FERTOOLS_DATA.")
+        return source
+    talk("No --data and no FERTOOLS_DATA in the environment: synthetic, drawn faces.")
+    return synthetic.NAME

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from fertools import data
-from fertools.cli.common import emit, json_option, talk
-from fertools.cli.train import default_source
+from fertools.cli.common import default_source, emit, json_option, talk
 from fertools.errors import DataError
 from fertools.evaluation import confusion_figure, is_run, measure, open_network
 from fertools.training import Run

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fertools import data
-from fertools.cli.common import emit, json_option, talk
+from fertools.cli.common import default_source, emit, json_option, talk
 from fertools.errors import ConfigError
 from fertools.models import BUILDERS
 from fertools.training import AUGMENTATIONS, RECIPES, Run
@@ -134,16 +134,6 @@ def command(
         emit({"run": str(run.path), **metrics})
     else:
         click.echo(run.path)
-
-
-def default_source() -> str:
-    """The data set to use when none is named; says which."""
-    source = os.environ.get("FERTOOLS_DATA")
-    if source:
-        talk(f"No --data: {source}, from the environment variable FERTOOLS_DATA.")
-        return source
-    talk("No --data and no FERTOOLS_DATA in the environment: synthetic, drawn faces.")
-    return data.synthetic.NAME
 
 
 def _lasting(source: str) -> str:

@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ from fertools.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import onnx
 
+#: The largest error of a probability falls from .136 with 32 images to .019 with 2048.
+DEFAULT_IMAGES = 2048
 METHODS = ("minmax", "entropy", "percentile")
 #: Histogram calibration keeps every activation of every image in memory (onnxruntime#11928).
-HISTOGRAM_LIMIT = 256
+HISTOGRAM_IMAGES = 256
 CALIBRATION_BATCH = 32
 #: Operators that move values without changing them.
 MOVES = ("Reshape", "Transpose")
@@ -31,8 +33,9 @@ MOVES = ("Reshape", "Transpose")
 class QuantizeConfig:
     """How a graph is quantized. Raises ConfigError for bad values."""
 
-    #: Training images that the ranges of the activations are taken from.
-    images: int = 2048
+    #: Training images that the ranges of the activations are taken from; None takes ``DEFAULT_IMAGES``,
+    #: or all if there are fewer.
+    images: int | None = None
     #: "minmax" measured best; "entropy" and "percentile" cut off outliers.
     method: str = "minmax"
     #: A scale for each output channel of a kernel instead of one for all.
@@ -45,13 +48,25 @@ class QuantizeConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"method={self.method!r}: choose one of {', '.join(METHODS)}")
-        if self.images < 1:
+        if self.images is not None and self.images < 1:
             raise ConfigError(f"images={self.images}: calibration needs at least one image")
-        if self.method != "minmax" and self.images > HISTOGRAM_LIMIT:
+        if self.method != "minmax" and (self.images or 0) > HISTOGRAM_IMAGES:
             raise ConfigError(
-                f"method={self.method!r} keeps all activations in memory: at most {HISTOGRAM_LIMIT} images,"
+                f"method={self.method!r} keeps all activations in memory: at most {HISTOGRAM_IMAGES} images,"
                 f" not {self.images}"
             )
+
+    def resolved(self, available: int) -> QuantizeConfig:
+        """The same with a number of images, given how many there are. Raises DataError if too few."""
+        if self.images is None:
+            wanted = DEFAULT_IMAGES if self.method == "minmax" else HISTOGRAM_IMAGES
+            return replace(self, images=min(wanted, available))
+        if available < self.images:
+            raise DataError(
+                f"calibration asks for {self.images} training images and the data has {available}:"
+                f" ask for at most {available}"
+            )
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -74,8 +89,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    if len(images) < config.images:
-        raise DataError(f"calibration wants {config.images} training images; the data has {len(images)}")
+    config = config.resolved(len(images))
     chosen = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
     methods = {
         "minmax": CalibrationMethod.MinMax,

@@ -22,7 +22,8 @@ def class_weights(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """Shuffled training batches: uint8 (b, 48, 48, 1), one-hot float32 (b, 7), weights float32 (b,).
 
-    Epoch ``e`` of a run with seed ``s`` is always the same, whether the run was interrupted or not.
+    The order of an epoch depends on the seed and the epoch alone, whether the run was interrupted or not;
+    ``fit`` must get ``shuffle=False``, or it shuffles the batches once more, from Python's global random state.
     The last incomplete batch is left out, so that every step has one shape and compiles once.
 
     Arguments:
@@ -30,28 +31,30 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         batch_size: images a batch; cut to the size of the split.
         balance: "none", "weights" (see ``class_weights``) or "oversample" (classes drawn equally often).
         seed: the run's seed.
-        epoch: the first epoch that will be asked for.
     """
 
-    def __init__(self, split: Split, *, batch_size: int, balance: str, seed: int, epoch: int = 0) -> None:
+    def __init__(self, split: Split, *, batch_size: int, balance: str, seed: int) -> None:
         super().__init__()
         self.split = split
         self.batch_size = min(batch_size, len(split))
         self.seed = seed
-        self.epoch = epoch
         weights = class_weights(split.labels)
         self.weights = weights if balance == "weights" else np.ones(len(LABELS), np.float32)
         self.chances = None
         if balance == "oversample":
             chances = weights[split.labels].astype(np.float64)
             self.chances = chances / chances.sum()
-        self.order = self._order()
+        self.order: NDArray[np.intp]
+        self.shuffle(0)
 
-    def _order(self) -> NDArray[np.intp]:
-        generator = np.random.default_rng([self.seed, self.epoch])
+    def shuffle(self, epoch: int) -> None:
+        """Put the images in the order of ``epoch``, counted from 0."""
+        generator = np.random.default_rng([self.seed, epoch])
+        count = len(self.split)
         if self.chances is None:
-            return generator.permutation(len(self.split))
-        return generator.choice(len(self.split), size=len(self.split), p=self.chances)
+            self.order = generator.permutation(count)
+        else:
+            self.order = generator.choice(count, size=count, p=self.chances)
 
     def __len__(self) -> int:
         return len(self.split) // self.batch_size
@@ -61,8 +64,3 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         labels = self.split.labels[chosen]
         one_hot = np.eye(len(LABELS), dtype=np.float32)[labels]
         return self.split.images[chosen][..., None], one_hot, self.weights[labels]
-
-    def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self.epoch += 1
-        self.order = self._order()

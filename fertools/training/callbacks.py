@@ -15,6 +15,7 @@ from fertools.errors import RunError
 from fertools.evaluation.metrics import log_loss
 from fertools.files import replacing
 from fertools.models.prediction import probabilities
+from fertools.training.batches import Batches
 from fertools.training.run import Epoch, Run
 
 
@@ -29,14 +30,16 @@ class Observer(Protocol):
 
 
 class EpochSeeds(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Makes every random layer's state a function of the seed and the epoch, so it need not be saved."""
+    """Makes all that is random a function of the seed and the epoch, so that it need not be saved."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, batches: Batches) -> None:
         super().__init__()
         self.seed = seed
+        self.batches = batches
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Seed dropout and augmentation."""
+        """Shuffle the images, seed dropout and augmentation."""
+        self.batches.shuffle(epoch)
         layers = self.model._flatten_layers(include_self=False)
         generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
         for index, generator in enumerate(generators):
@@ -92,7 +95,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         logs = {} if logs is None else logs
         if not math.isfinite(logs["loss"]):
             raise RunError(
-                f"{self.run.path}: the loss is no number in epoch {epoch + 1}; train with a lower learning rate"
+                f"{self.run.path}: the loss is no number in epoch {epoch + 1}; train anew, learning slower"
             )
         model = self.model  # on JAX, reading the attribute writes the trained state back into it
         copy_weights(model.optimizer, self.trained, self.network)

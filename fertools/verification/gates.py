@@ -62,12 +62,11 @@ def float_gates(keras: Probabilities, onnx: Probabilities) -> list[Gate]:
 def int8_gates(keras: Probabilities, int8: Probabilities, labels: NDArray[np.uint8]) -> list[Gate]:
     """Gates of the int8 file; both arrays float32 (n, 7), labels (n,)."""
     drop = accuracy(keras, labels) - accuracy(int8, labels)
+    sums = float(abs(int8.sum(axis=1) - 1).max())
     return [
         Gate("int8: accuracy lost, as a share", drop, INT8_ACCURACY_DROP, "at most"),
         Gate("int8: top-1 agreement", agreement(keras, int8), INT8_AGREEMENT, "at least"),
-        Gate(
-            "int8: probability sums off by", float(abs(int8.sum(axis=1) - 1).max()), SUM_DIFFERENCE, "at most"
-        ),
+        Gate("int8: probability sums off by", sums, SUM_DIFFERENCE, "at most"),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fertools.evaluation import Evaluation
 from fertools.verification.gates import Gate
 
 
@@ -13,13 +14,13 @@ class Row:
     """One form of the model, measured on the test split.
 
     Accuracies and agreement are shares; ``accuracy_unseen`` leaves out the images that also stand in
-    another split. ``milliseconds`` is a median at batch 1 on one thread, None where it was not measured.
+    another split, and is None where none is left. ``milliseconds`` is a median at batch 1 on one thread,
+    None where it was not measured.
     """
 
     model: str
-    accuracy: float
+    evaluation: Evaluation
     accuracy_unseen: float | None
-    macro_f1: float
     agreement: float
     difference: float
     bytes: int
@@ -71,9 +72,9 @@ def cells(row: Row) -> tuple[str, ...]:
     """A row's values, formatted, in the order of ``HEADINGS``."""
     return (
         row.model,
-        f"{row.accuracy:.2%}",
+        f"{row.evaluation.accuracy:.2%}",
         "-" if row.accuracy_unseen is None else f"{row.accuracy_unseen:.2%}",
-        f"{row.macro_f1:.2%}",
+        f"{row.evaluation.macro_f1:.2%}",
         f"{row.agreement:.2%}",
         f"{row.difference:.1e}",
         f"{row.bytes / 1e6:.2f}",
@@ -86,7 +87,9 @@ def table(report: Report) -> list[str]:
     lines = [HEADINGS, *(cells(row) for row in report.rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     return [
-        line[0].ljust(widths[0])
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        )
         for line in lines
     ]

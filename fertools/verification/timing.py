@@ -6,7 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROUNDS = 7
@@ -61,7 +61,5 @@ def _threads() -> list[int]:
 
 
 def _set_affinity(thread: int, processors: set[int]) -> None:
-    try:
+    with suppress(ProcessLookupError):  # the thread may have ended meanwhile
         os.sched_setaffinity(thread, processors)
-    except ProcessLookupError:
-        pass  # the thread has ended meanwhile

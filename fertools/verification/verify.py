@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE
 from fertools.data import Dataset
-from fertools.errors import DataError, ModelError
+from fertools.errors import ModelError
 from fertools.evaluation import evaluate
 from fertools.processor import int8_features, processor
 from fertools.verification.gates import (
@@ -68,9 +68,8 @@ def verify(folder: Path, dataset: Dataset) -> Report:
         rows=tuple(
             Row(
                 model=name,
-                accuracy=accuracy(rows, split.labels),
+                evaluation=evaluate(rows, split.labels),
                 accuracy_unseen=accuracy(rows[unseen], split.labels[unseen]) if unseen.any() else None,
-                macro_f1=evaluate(rows, split.labels).macro_f1,
                 agreement=agreement(measured["keras"], rows),
                 difference=largest_difference(measured["keras"], rows),
                 bytes=(folder / FORMS[name]).stat().st_size,

@@ -1,0 +1,176 @@
+"""A finished run as a folder of files for devices, verified before it appears."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fertools import contract
+from fertools.data import Dataset
+from fertools.errors import ConfigError, GateError, RunError
+from fertools.export.card import model_card
+from fertools.export.quantization import QuantizeConfig, quantize
+from fertools.export.stamp import stamp, weights_sha256
+from fertools.files import replacing_folder, write_json, write_text
+from fertools.runtime.metadata import ModelInfo
+from fertools.training import Run
+from fertools.verification import Report, verify
+
+if TYPE_CHECKING:
+    import onnx
+
+SCHEMA_VERSION = 1
+#: The packages that decide what an exported file looks like.
+PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """An export folder and the report of its verification."""
+
+    folder: Path
+    report: Report
+
+
+def export(
+    run: Run,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    quantization: QuantizeConfig | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+) -> Export:
+    """Write ``run``'s best network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
+
+    All files are made and verified in a folder beside; it takes the place of ``folder`` if every gate
+    holds, and an earlier export survives if one does not.
+
+    Arguments:
+        run: a finished run.
+        dataset: the data it was trained on; int8 is calibrated on its train split, and everything
+            verified on its test split.
+        folder: where the files go.
+        quantization: how to quantize, or None for no int8 file.
+        force: replace an export that was made from other data.
+        say: is told what is being done.
+
+    Raises RunError if the run is not finished or ``folder`` is in the way, DataError if the data is not
+    the run's or lacks images, ConfigError on another Keras backend than TensorFlow, and GateError if a
+    gate is broken.
+    """
+    facts = _check(run, dataset, folder, force)
+    if quantization is not None:
+        quantization = quantization.resolved(len(dataset.split("train")))
+    from fertools.export.graph import to_onnx
+    from fertools.models.prediction import load
+
+    network = load(run.best)
+    say(f"converting {run.best} to ONNX")
+    models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
+    if quantization is not None:
+        say(f"quantizing, calibrated on {quantization.images} training images")
+        models[contract.INT8_FILE] = quantize(
+            models[contract.ONNX_FILE], dataset.split("train").images, quantization
+        )
+    info = ModelInfo(
+        name=run.config.model,
+        precision="float32",
+        parameters=int(network.count_params()),
+        data={key: facts["data"][key] for key in ("name", "fingerprint")},
+        versions={name: version(name) for name in PACKAGES},
+        weights_sha256=weights_sha256(network),
+    )
+    with replacing_folder(folder) as temporary:
+        network.save(temporary / contract.KERAS_FILE)
+        write_text(temporary / contract.ARCHITECTURE_FILE, network.to_json(indent=2) + "\n")
+        _write_models(temporary, models, info, None)
+        say("verifying on the test split")
+        report = verify(temporary, dataset)
+        if not report.passed:
+            broken = "; ".join(str(gate).removeprefix("BROKEN").strip() for gate in report.broken)
+            raise GateError(f"nothing written to {folder}: {broken}")
+        _write_models(temporary, models, info, report)
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
+            "training": {
+                "config": run.config.to_dict(),
+                "precision": facts["precision"],
+                "device": facts["device"],
+                "versions": facts["versions"],
+                "images": facts["data"]["images"],
+                "notes": facts["data"]["notes"],
+                "best_epoch": run.metrics["best_epoch"],
+                "validation_accuracy": run.metrics["validation"]["accuracy"],
+            },
+            "quantization": None if quantization is None else quantization.to_dict(),
+            "verification": report.to_dict(),
+        }
+        write_text(temporary / contract.CARD_FILE, model_card(document))
+        document["files"] = {file.name: _file_facts(file) for file in sorted(temporary.iterdir())}
+        write_json(temporary / contract.REPORT_FILE, document)
+    return Export(folder, report)
+
+
+def _check(run: Run, dataset: Dataset, folder: Path, force: bool) -> dict[str, Any]:
+    """Find everything that stands in the way before the work begins. Returns the run's facts."""
+    if not run.finished:
+        raise RunError(f"{run.path}: not finished; go on with 'fertools train --resume {run.path}'")
+    facts = run.facts
+    if facts["data"]["fingerprint"] != dataset.fingerprint:
+        raise RunError(
+            f"{run.path}: was trained on other data than {dataset.name}; give --data what it was trained on"
+        )
+    dataset.split("test")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        made_from = _data_of(folder)
+        if made_from is None:
+            raise RunError(f"{folder}: holds other things than an export; choose another folder with --out")
+        if made_from["fingerprint"] != dataset.fingerprint and not force:
+            raise RunError(
+                f"{folder}: holds an export made from {made_from['name']}, not {dataset.name};"
+                " replace it with --force, or choose another folder with --out"
+            )
+    from fertools.training.backend import import_keras
+
+    backend = import_keras().backend.backend()
+    if backend != "tensorflow":
+        raise ConfigError(f"export needs TensorFlow, but KERAS_BACKEND is {backend}: unset it")
+    return facts
+
+
+def _data_of(folder: Path) -> dict[str, str] | None:
+    """Name and fingerprint of the data that the export in ``folder`` was made from; None if it is none."""
+    try:
+        data = json.loads((folder / contract.REPORT_FILE).read_text(encoding="utf-8"))["model"]["data"]
+        return {key: str(data[key]) for key in ("name", "fingerprint")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_models(
+    folder: Path, models: dict[str, onnx.ModelProto], info: ModelInfo, report: Report | None
+) -> None:
+    """Write the ONNX files, once without the accuracy, to measure it, and once with it."""
+    for file, model in models.items():
+        precision = _precision(file)
+        accuracy = {}
+        if report is not None:
+            row = report.row("onnx" if precision == "float32" else "int8")
+            accuracy = {"split": report.split, "images": report.images, "value": row.evaluation.accuracy}
+        stamped = dataclasses.replace(info, precision=precision, accuracy=accuracy)
+        (folder / file).write_bytes(stamp(model, stamped))
+
+
+def _precision(file: str) -> str:
+    return "int8" if file == contract.INT8_FILE else "float32"
+
+
+def _file_facts(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
