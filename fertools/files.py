@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOTDIR
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     An earlier ``path`` is moved aside, and only removed once the new one stands in its place.
     """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     retired = temporary.with_name(temporary.name + ".old")

@@ -99,9 +99,15 @@ def select_device(wanted: str) -> Device:
 def _tensorflow_gpu(hide: bool) -> str | None:
     import tensorflow as tf
 
-    if hide:
-        tf.config.set_visible_devices([], "GPU")
     gpus = tf.config.get_visible_devices("GPU")
+    try:
+        if hide:
+            tf.config.set_visible_devices([], "GPU")
+            return None
+        for gpu in gpus:  # leave room for onnxruntime in the same process
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:
+        raise ProviderError(f"TensorFlow has the GPU in use already: {error}; start a new process") from error
     return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else None
 
 

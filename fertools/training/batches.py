@@ -23,7 +23,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
     """Shuffled training batches: uint8 (b, 48, 48, 1), one-hot float32 (b, 7), weights float32 (b,).
 
     The order of an epoch depends on the seed and the epoch alone, whether the run was interrupted or not;
-    ``fit`` must get ``shuffle=False``, or it shuffles the batches once more, from Python's global random state.
+    ``fit`` must get ``shuffle=False``, or it shuffles the batches again, from Python's random state.
     The last incomplete batch is left out, so that every step has one shape and compiles once.
 
     Arguments:

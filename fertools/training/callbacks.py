@@ -16,7 +16,11 @@ from fertools.evaluation.metrics import log_loss
 from fertools.files import replacing
 from fertools.models.prediction import probabilities
 from fertools.training.batches import Batches
+from fertools.training.feedback import is_over, plateau_rate
 from fertools.training.run import Epoch, Run
+
+#: What Keras calls the variable of a random layer's generator.
+SEED_STATE = "seed_generator_state"
 
 
 class Observer(Protocol):
@@ -40,17 +44,16 @@ class EpochSeeds(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Shuffle the images, seed dropout and augmentation."""
         self.batches.shuffle(epoch)
-        layers = self.model._flatten_layers(include_self=False)
-        generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
-        for index, generator in enumerate(generators):
+        states = [variable for variable in self.model.variables if variable.name == SEED_STATE]
+        for index, variable in enumerate(states):
             state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2)
-            generator.state.assign(ops.convert_to_tensor(state, dtype=generator.state.dtype))
+            variable.assign(ops.convert_to_tensor(state, dtype=variable.dtype))
 
 
 class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Measures the network on the validation split and commits the epoch to the run folder.
 
-    It stands first among the callbacks: it adds ``val_loss`` and ``val_accuracy`` to the logs.
+    It adds ``val_loss`` and ``val_accuracy`` to the logs, for the callbacks after it.
 
     Arguments:
         run: the folder to write.
@@ -74,6 +77,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         self.network = network
         self.validation = validation
         self.observer = observer
+        self.config = run.config
         self.history = run.history()
         self.best = max((row.val_accuracy for row in self.history), default=-1.0)
         self.started = 0.0
@@ -93,15 +97,15 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         The history is the commit: killed before it, the run repeats this epoch and gets the same.
         """
         logs = {} if logs is None else logs
-        if not math.isfinite(logs["loss"]):
-            raise RunError(
-                f"{self.run.path}: the loss is no number in epoch {epoch + 1}; train anew, learning slower"
-            )
         model = self.model  # on JAX, reading the attribute writes the trained state back into it
         copy_weights(model.optimizer, self.trained, self.network)
         predicted = probabilities(self.network, self.validation.images)
         logs["val_loss"] = log_loss(predicted, self.validation.labels)
         logs["val_accuracy"] = float(np.mean(predicted.argmax(axis=1) == self.validation.labels))
+        if not math.isfinite(logs["loss"] + logs["val_loss"]):
+            raise RunError(
+                f"{self.run.path}: the loss is no number in epoch {epoch + 1}; train anew, learning slower"
+            )
         row = Epoch(
             epoch=epoch + 1,
             loss=float(logs["loss"]),
@@ -120,28 +124,11 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             model.save_weights(temporary)
         self.history.append(row)
         self.run.commit(self.history)
+        if self.config.schedule == "plateau":
+            model.optimizer.learning_rate = plateau_rate(self.config, self.history)
+        model.stop_training = is_over(self.config, self.history)
         if self.observer is not None:
             self.observer.epoch(row, best)
-
-
-class Replay(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Shows the epochs of an interrupted run to callbacks that count epochs (plateau, early stopping).
-
-    They keep their counts in memory and reset them when training begins; the history restores them.
-    """
-
-    def __init__(self, history: list[Epoch], callbacks: list[keras.callbacks.Callback]) -> None:
-        super().__init__()
-        self.history = history
-        self.callbacks = callbacks
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Replay the history; it comes after the callbacks in the list, so after their reset."""
-        for row in self.history:
-            for callback in self.callbacks:
-                callback.on_epoch_end(
-                    row.epoch - 1, {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy}
-                )
 
 
 def copy_weights(optimizer: keras.optimizers.Optimizer, trained: keras.Model, network: keras.Model) -> None:

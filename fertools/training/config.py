@@ -91,7 +91,7 @@ class TrainConfig:
         for name, low, high in (
             ("epochs", 1, 100_000),
             ("batch_size", 2, 65_536),
-            ("learning_rate", 0.0, 100.0),
+            ("learning_rate", 1e-9, 100.0),
             ("warmup_epochs", 0, 1_000),
             ("plateau_factor", 1e-6, 0.999),
             ("plateau_patience", 1, 1_000),
@@ -102,6 +102,9 @@ class TrainConfig:
             ("seed", 0, 2**31 - 1),
         ):
             value = getattr(self, name)
+            if type(value) is not int and not (type(value) is float and type(low) is float):
+                kind = "number" if type(low) is float else "whole number"
+                raise ConfigError(f"{name}={value!r}: must be a {kind}")
             if not low <= value <= high:
                 raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
 

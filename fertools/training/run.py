@@ -6,7 +6,7 @@
       config.json             the TrainConfig
       run.json                data source and fingerprint, versions, device
       history.csv             a row a finished epoch; its last row says where to resume
-      last-0012.weights.h5    weights, optimizer and averages after that row's epoch
+      last-0012.weights.h5    weights, optimizer and averages after that row's epoch; a finished run has none
       best.keras              float32 network of the best validation accuracy, without optimizer
       history.png             accuracy and loss, train and validation
       metrics.json            the validation split measured with best.keras; a finished run has it
@@ -20,11 +20,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fertools.errors import RunError
+from fertools.errors import ConfigError, RunError
 from fertools.files import replacing, write_json
 from fertools.training.config import TrainConfig
 
 SCHEMA_VERSION = 1
+
+#: What run.json must have to go on from.
+FACTS = {"data", "device", "precision", "versions"}
+DATA_FACTS = {"source", "name", "fingerprint"}
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,19 @@ class Run:
 
     @property
     def config(self) -> TrainConfig:
-        """What the run was told."""
-        return TrainConfig.from_dict(self._json("config.json"))
+        """What the run was told. Raises RunError if config.json is damaged."""
+        try:
+            return TrainConfig.from_dict(self._json("config.json"))
+        except ConfigError as error:
+            raise RunError(f"{self.path / 'config.json'}: {error}; restore it or train anew") from error
 
     @property
     def facts(self) -> dict[str, Any]:
-        """run.json: ``data``, ``versions``, ``device``, ``precision``."""
-        return self._json("run.json")
+        """run.json: ``data``, ``versions``, ``device``, ``precision``. Raises RunError if it is damaged."""
+        facts = self._json("run.json")
+        if FACTS - facts.keys() or DATA_FACTS - set(facts["data"]):
+            raise RunError(f"{self.path / 'run.json'}: incomplete; restore it or train anew")
+        return facts
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -131,18 +141,21 @@ class Run:
         return document
 
     def history(self) -> list[Epoch]:
-        """The finished epochs, first to last."""
+        """The finished epochs, first to last. Raises RunError if history.csv is damaged."""
         path = self.path / "history.csv"
         if not path.exists():
             return []
         try:
             with path.open(newline="", encoding="utf-8") as file:
-                return [
+                history = [
                     Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
                     for row in csv.DictReader(file)
                 ]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             raise RunError(f"{path}: damaged ({error}); train anew") from error
+        if [row.epoch for row in history] != [*range(1, len(history) + 1)]:
+            raise RunError(f"{path}: damaged (epochs are missing); train anew")
+        return history
 
     def weights(self, epoch: int) -> Path:
         """Where the state after ``epoch`` is kept."""
@@ -150,10 +163,23 @@ class Run:
 
     def commit(self, history: list[Epoch]) -> None:
         """Write the history. From here on the run resumes after its last row; older states are removed."""
-        with replacing(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
+        with (
+            replacing(self.path / "history.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, list(asdict(history[-1])))
             writer.writeheader()
             writer.writerows(asdict(row) for row in history)
+        self.remove_states(keep=history[-1].epoch)
+
+    def remove_states(self, keep: int | None = None) -> None:
+        """Remove the states that nothing resumes from: all but the one after epoch ``keep``."""
         for state in self.path.glob("last-*.weights.h5"):
-            if state != self.weights(history[-1].epoch):
+            if keep is None or state != self.weights(keep):
                 state.unlink()
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process has written half (see ``fertools.files.replacing``)."""
+        for leftover in self.path.glob(".*"):
+            if leftover.is_file():
+                leftover.unlink()

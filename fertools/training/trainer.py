@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from fertools.data import SPLITS, Dataset
-from fertools.errors import RunError
+from fertools.data import SPLITS, Dataset, Split
+from fertools.errors import MissingExtraError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
 from fertools.models import build
@@ -21,8 +22,9 @@ from fertools.models.prediction import probabilities
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.backend import Device
 from fertools.training.batches import Batches
-from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer, Replay
+from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.config import AUGMENTATIONS, TrainConfig
+from fertools.training.feedback import best_epoch, is_over, plateau_rate
 from fertools.training.figure import history_figure
 from fertools.training.optimizer import build_optimizer
 from fertools.training.run import Run
@@ -68,6 +70,7 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         raise RunError(f"{run.path}: made with other data than {dataset.name}; give --data the same source")
     train_split, validation = dataset.split("train"), dataset.split("validation")
     history = run.history()
+    run.remove_leftovers()
 
     keras.utils.set_random_seed(config.seed)
     with dtype_policy("float32"):
@@ -79,11 +82,7 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
     model = keras.Model(images, trained(augmented))
 
     batches = Batches(
-        train_split,
-        batch_size=config.batch_size,
-        balance=config.class_balance,
-        seed=config.seed,
-        epoch=len(history),
+        train_split, batch_size=config.batch_size, balance=config.class_balance, seed=config.seed
     )
     optimizer = build_optimizer(config, len(batches))
     model.compile(
@@ -92,59 +91,58 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         metrics=["accuracy"],
     )
     if history:
-        optimizer.build(model.trainable_variables)
-        model.load_weights(run.weights(len(history)))
-        if config.schedule != "cosine":
-            optimizer.learning_rate = config.learning_rate  # where the replay starts from
+        _restore(run.weights(len(history)), model)
+    if config.schedule == "plateau":
+        optimizer.learning_rate = plateau_rate(config, history)
 
-    counting = counting_callbacks(config)
-    callbacks = [
-        EpochSeeds(config.seed),
-        EpochEnd(run, trained, network, validation, observer),
-        *counting,
-        Replay(history, counting),
-    ]
+    callbacks = [EpochSeeds(config.seed, batches), EpochEnd(run, trained, network, validation, observer)]
     if tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
-    if len(history) < config.epochs:
-        model.fit(batches, epochs=config.epochs, initial_epoch=len(history), callbacks=callbacks, verbose=0)
-    _finish(run, dataset)
+        callbacks.append(_tensorboard(run.path / "tensorboard"))
+    if not is_over(config, history):
+        model.fit(
+            batches,
+            epochs=config.epochs,
+            initial_epoch=len(history),
+            callbacks=callbacks,
+            shuffle=False,  # Batches shuffles by itself, see there
+            verbose=0,
+        )
+    _finish(run, network, validation)
     return run
 
 
-def _finish(run: Run, dataset: Dataset) -> None:
+def _restore(state: Path, model: keras.Model) -> None:
+    """Load what ``EpochEnd`` saved: weights, averages and the optimizer's state."""
+    model.optimizer.build(model.trainable_variables)
+    try:
+        model.load_weights(state)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{state}: missing or damaged ({error}); train anew") from error
+
+
+def _finish(run: Run, network: keras.Model, validation: Split) -> None:
+    """Draw and measure; the last file to be written is the one that makes the run a finished one."""
     history = run.history()
     history_figure(history, run.path / "history.png")
-    best = max(history, key=lambda row: row.val_accuracy)
-    validation = dataset.split("validation")
-    measured = evaluate(
-        probabilities(keras.saving.load_model(run.best), validation.images), validation.labels
-    )
+    network.load_weights(run.best)
+    measured = evaluate(probabilities(network, validation.images), validation.labels)
     write_json(
         run.path / "metrics.json",
         {
-            "best_epoch": best.epoch,
+            "best_epoch": best_epoch(history).epoch,
             "epochs": len(history),
             "seconds": round(sum(row.seconds for row in history), 1),
             "validation": measured.to_dict(),
         },
     )
+    run.remove_states()
 
 
-def counting_callbacks(config: TrainConfig) -> list[keras.callbacks.Callback]:
-    """Keras' plateau schedule and early stopping, where the configuration wants them."""
-    callbacks: list[keras.callbacks.Callback] = []
-    if config.schedule == "plateau":
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                "val_loss", factor=config.plateau_factor, patience=config.plateau_patience
-            )
-        )
-    if config.early_stopping:
-        callbacks.append(
-            keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=config.early_stopping)
-        )
-    return callbacks
+def _tensorboard(path: Path) -> keras.callbacks.Callback:
+    # Keras finds out in the middle of fit.
+    if find_spec("tensorboard") is None:
+        raise MissingExtraError("tensorboard", "tensorboard")
+    return keras.callbacks.TensorBoard(path, write_graph=False)
 
 
 def resolve_precision(config: TrainConfig, device: Device) -> str:
