@@ -132,9 +132,12 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
 
 
 def copy_weights(optimizer: keras.optimizers.Optimizer, trained: keras.Model, network: keras.Model) -> None:
-    """Copy the averaged weights, where the optimizer keeps them, and all others into ``network``."""
-    network.set_weights(trained.get_weights())
+    """Copy the averaged weights, where the optimizer keeps them, and all others into ``network``.
+
+    The values are copied: on JAX ``predict`` gives the network's own buffers away.
+    """
+    network.set_weights([np.array(value) for value in trained.get_weights()])
     if optimizer.use_ema:
         averages = optimizer._model_variables_moving_average
         for variable, average in zip(network.trainable_variables, averages, strict=True):
-            variable.assign(average)
+            variable.assign(np.array(ops.convert_to_numpy(average)))

@@ -6,13 +6,13 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import keras
 
+import fertools
 from fertools.data import SPLITS, Dataset, Split
 from fertools.errors import MissingExtraError, RunError
 from fertools.evaluation import evaluate
@@ -163,7 +163,8 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def versions(*packages: Any) -> dict[str, str]:
-    """Versions of Python, fertools, Keras and ``packages``."""
-    names = ("fertools", "keras", "numpy", *packages)
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, fertools, Keras, numpy and ``packages``, which are named as they are imported."""
+    names = ("keras", "numpy", *packages)
+    found = {name: str(import_module(name).__version__) for name in names}
+    return {"python": platform.python_version(), "fertools": fertools.__version__, **found}
