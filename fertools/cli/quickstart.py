@@ -1,0 +1,145 @@
+"""``fertools quickstart``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fertools import data
+from fertools.cli.common import emit, json_option, talk
+from fertools.contract import LABELS
+from fertools.training import Run, TrainConfig
+
+if TYPE_CHECKING:
+    from fertools.runtime import Prediction
+
+#: Short, for a few minutes on two cores. Small batches, so that BatchNormalization's running
+#: statistics (momentum 0.99) see enough steps; no averaging, for the same reason.
+CONFIG = TrainConfig(
+    epochs=5,
+    batch_size=32,
+    optimizer="adam",
+    learning_rate=1e-3,
+    warmup_epochs=0,
+    weight_decay=0.0,
+    label_smoothing=0.0,
+    augmentation="none",
+    ema=0.0,
+)
+STEPS = 6
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="quickstart",
+    show_default=True,
+    help="Folder for everything that is made.",
+)
+@json_option
+def command(out: Path, as_json: bool) -> None:
+    """Run the whole pipeline on synthetic faces.
+
+    Draws faces, trains the reference network on them, exports it to ONNX and int8, verifies both against
+    Keras, and predicts. Takes a few minutes on two cores; nothing is downloaded. Run again, it goes on
+    where it was interrupted.
+    """
+    step = _Steps()
+    step("draw synthetic faces")
+    dataset = data.load(data.synthetic.NAME)
+    out.mkdir(parents=True, exist_ok=True)
+    data.preview(dataset, "train").save(out / "faces.png")
+    talk(f"      {len(dataset):,} faces; a sample is in {out / 'faces.png'}")
+
+    step(f"train the reference network, {CONFIG.epochs} epochs")
+    run = _train(dataset, out / "run")
+
+    step("export to ONNX, quantize to int8, verify on the test split")
+    from fertools.export import QuantizeConfig, export
+
+    done = export(
+        run,
+        dataset,
+        out / "exported",
+        quantization=QuantizeConfig(),
+        say=lambda message: talk(f"      {message}"),
+    )
+
+    step("evaluate the int8 file")
+    from fertools.evaluation import confusion_figure
+
+    int8 = done.report.row("int8").evaluation
+    confusion_figure(int8, out / "confusion.png", "int8, synthetic faces, test split")
+    talk(f"      macro F1 {int8.macro_f1:.2%}; the confusion matrix is in {out / 'confusion.png'}")
+
+    step("predict one new face of each expression, from PNG files")
+    predictions = _predict(dataset, out)
+    width = max(map(len, LABELS))
+    for label, prediction in predictions.items():
+        talk(f"      {label:<{width}} -> {prediction.label:<{width}} {prediction.confidence:.1%}")
+
+    step("result: Keras, ONNX and int8 on the test split")
+    if as_json:
+        emit(
+            {
+                "folder": str(out),
+                "verification": done.report.to_dict(),
+                "predictions": {label: prediction.to_dict() for label, prediction in predictions.items()},
+            }
+        )
+    else:
+        click.echo(done.report.to_text())
+    talk(f"\nNext: fertools predict {out / 'faces'} --model {out / 'exported'} --top 3")
+    talk("      fertools train --data fer2013.csv    (your own faces: see the README)")
+
+
+class _Steps:
+    """Numbers the steps on stderr."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, title: str) -> None:
+        self.number += 1
+        talk(f"[{self.number}/{STEPS}] {title}")
+
+
+def _train(dataset: data.Dataset, path: Path) -> Run:
+    """Train into ``path``, or go on there; a finished run is taken as it is."""
+    if (path / "metrics.json").is_file():
+        talk(f"      {path} is finished already")
+        return Run.open(path)
+    from fertools.cli.progress import Progress
+    from fertools.training.backend import select_device
+    from fertools.training.trainer import new_run, train
+
+    device = select_device(CONFIG.device)
+    if (path / "config.json").is_file():
+        run = Run.open(path)
+    else:
+        run = new_run(path, CONFIG, dataset, data.synthetic.NAME, device)
+    talk(f"      on {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
+    steps = CONFIG.steps_per_epoch(len(dataset.split("train")))
+    with Progress(CONFIG.epochs, steps, len(run.history())) as progress:
+        return train(run, dataset, observer=progress)
+
+
+def _predict(dataset: data.Dataset, out: Path) -> dict[str, Prediction]:
+    """Save the first test face of each class as a PNG and predict it from the file."""
+    from PIL import Image
+
+    from fertools.runtime import Predictor
+
+    test = dataset.split("test")
+    folder = out / "faces"
+    folder.mkdir(exist_ok=True)
+    predictor = Predictor(out / "exported")
+    predictions = {}
+    for code, label in enumerate(LABELS):
+        file = folder / f"{label}.png"
+        Image.fromarray(test.images[(test.labels == code).argmax()]).save(file)
+        predictions[label] = predictor.predict(file)
+    return predictions
