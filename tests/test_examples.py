@@ -1,0 +1,66 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import tiny_export
+
+from fertools.contract import INT8_FILE, LABELS
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an export and a face image."""
+    path = tmp_path_factory.mktemp("examples")
+    tiny_export(path / "export", "float32", "int8")
+    noise = np.random.default_rng(0).integers(0, 256, (60, 50), dtype=np.uint8)
+    Image.fromarray(noise).save(path / "face.png")
+    return path
+
+
+def run(name: str, *arguments: str | Path) -> list[str]:
+    """The lines that an example prints; it must succeed and say nothing else."""
+    command = [sys.executable, "-W", "error", EXAMPLES / name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_predict_image(folder: Path) -> None:
+    *best, engine = run("predict_image.py", folder / "face.png", folder / "export")
+    assert len(best) == 3
+    assert all(line.split()[0] in LABELS for line in best)
+    assert "int8, CPUExecutionProvider" in engine
+
+
+def test_predict_image_says_what_is_wrong(folder: Path) -> None:
+    command = [sys.executable, EXAMPLES / "predict_image.py", folder / "none.png", folder / "export"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "none.png" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plain_onnxruntime(folder: Path) -> None:
+    lines = run("plain_onnxruntime.py", folder / "export" / INT8_FILE)
+    assert len(lines) == 2
+    assert all(line.split()[0] in LABELS for line in lines)
+
+
+def test_share_among_threads(folder: Path) -> None:
+    counts = dict(line.split() for line in run("share_among_threads.py", folder / "export"))
+    assert list(counts) == list(LABELS)
+    assert sum(map(int, counts.values())) == 64
+
+
+def test_every_example_is_tested() -> None:
+    text = Path(__file__).read_text()
+    assert all(f'"{path.name}"' in text for path in EXAMPLES.glob("*.py"))
