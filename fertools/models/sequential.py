@@ -23,18 +23,21 @@ def build() -> keras.Sequential:
     """
     from keras import Sequential, layers
 
-    network = Sequential([layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1))], name="sequential")
-    for filters, size in CONVOLUTIONS:
-        network.add(layers.Conv2D(filters, size, padding="same"))
-        network.add(layers.BatchNormalization())
-        network.add(layers.Activation("relu"))
-        network.add(layers.MaxPooling2D(2))
-        network.add(layers.Dropout(DROPOUT))
-    network.add(layers.Flatten())
-    for units in DENSE_UNITS:
-        network.add(layers.Dense(units))
-        network.add(layers.BatchNormalization())
-        network.add(layers.Activation("relu"))
-        network.add(layers.Dropout(DROPOUT))
-    network.add(layers.Dense(len(LABELS), activation="softmax", dtype="float32"))
+    network = Sequential([layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="scaled_image")], name="sequential")
+    # Named by hand: Keras counts its own names on with every network that a process builds.
+    for number, (filters, size) in enumerate(CONVOLUTIONS, 1):
+        name = f"conv{number}"
+        network.add(layers.Conv2D(filters, size, padding="same", name=name))
+        network.add(layers.BatchNormalization(name=f"{name}_norm"))
+        network.add(layers.Activation("relu", name=f"{name}_relu"))
+        network.add(layers.MaxPooling2D(2, name=f"{name}_pool"))
+        network.add(layers.Dropout(DROPOUT, name=f"{name}_dropout"))
+    network.add(layers.Flatten(name="flatten"))
+    for number, units in enumerate(DENSE_UNITS, 1):
+        name = f"dense{number}"
+        network.add(layers.Dense(units, name=name))
+        network.add(layers.BatchNormalization(name=f"{name}_norm"))
+        network.add(layers.Activation("relu", name=f"{name}_relu"))
+        network.add(layers.Dropout(DROPOUT, name=f"{name}_dropout"))
+    network.add(layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities"))
     return network

@@ -112,7 +112,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             accuracy=float(logs["accuracy"]),
             val_loss=logs["val_loss"],
             val_accuracy=logs["val_accuracy"],
-            learning_rate=float(ops.convert_to_numpy(model.optimizer.learning_rate)),
+            learning_rate=float(model.optimizer.learning_rate),
             seconds=round(time.perf_counter() - self.started, 3),
         )
         best = row.val_accuracy > self.best
@@ -140,4 +140,4 @@ def copy_weights(optimizer: keras.optimizers.Optimizer, trained: keras.Model, ne
     if optimizer.use_ema:
         averages = optimizer._model_variables_moving_average
         for variable, average in zip(network.trainable_variables, averages, strict=True):
-            variable.assign(np.array(ops.convert_to_numpy(average)))
+            variable.assign(np.array(average.numpy()))

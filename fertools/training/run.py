@@ -119,7 +119,8 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """run.json: ``data``, ``versions``, ``device``, ``precision``. Raises RunError if it is damaged."""
         facts = self._json("run.json")
-        if FACTS - facts.keys() or DATA_FACTS - set(facts["data"]):
+        data = facts.get("data")
+        if FACTS - facts.keys() or not isinstance(data, dict) or DATA_FACTS - data.keys():
             raise RunError(f"{self.path / 'run.json'}: incomplete; restore it or train anew")
         return facts
 

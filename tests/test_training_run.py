@@ -1,0 +1,146 @@
+import dataclasses
+import json
+import os
+
+import pytest
+
+from fertools.errors import RunError
+from fertools.training import Epoch, Run, TrainConfig
+
+FACTS = {
+    "data": {"source": "synthetic", "name": "synthetic", "fingerprint": "0"},
+    "device": {},
+    "precision": "float32",
+    "versions": {},
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "runs" / "one", TrainConfig(epochs=7), FACTS)
+
+
+def epoch(number, **values):
+    row = Epoch(number, 2 / 3, 1 / 3, 1e-17, 0.1 + 0.2, 0.05000000074505806, 1.5)
+    return dataclasses.replace(row, **values)
+
+
+def test_what_is_written_is_read(run):
+    opened = Run.open(run.path)
+    assert opened == run
+    assert opened.name == "one"
+    assert opened.config == TrainConfig(epochs=7)
+    assert opened.facts == {"schema_version": 1, **FACTS}
+    assert opened.history() == []
+    assert not opened.finished
+    opened.check_unfinished()
+
+
+def test_history_keeps_every_bit(run):
+    history = [epoch(1), epoch(2, loss=3.141592653589793e-300)]
+    run.commit(history)
+    assert run.history() == history
+
+
+def test_commit_removes_older_states(run):
+    for number in (1, 2, 3):
+        run.weights(number).touch()
+    run.commit([epoch(1), epoch(2)])
+    assert [path.name for path in run.path.glob("*.h5")] == ["last-0002.weights.h5"]
+    run.remove_states()
+    assert not [*run.path.glob("*.h5")]
+
+
+def test_leftovers_of_a_killed_process_are_removed(run):
+    (run.path / ".x7f.best.keras").touch()
+    before = {path.name for path in run.path.iterdir()}
+    run.remove_leftovers()
+    assert {path.name for path in run.path.iterdir()} == before - {".x7f.best.keras"}
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path, run):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    for path in (tmp_path / "taken", tmp_path / "taken" / "file", run.path):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(RunError, match=f"{path}: is there already; choose another folder, or go on with"):
+            Run.create(path, TrainConfig(), FACTS)
+        assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    Run.create(tmp_path / "empty", TrainConfig(), FACTS)
+
+
+def test_next_path(tmp_path):
+    assert Run.next_path(tmp_path / "runs", "net") == tmp_path / "runs" / "net-001"
+    for name in ("net-001", "net-007", "net-x", "network-012", "net"):
+        (tmp_path / name).mkdir()
+    assert Run.next_path(tmp_path, "net") == tmp_path / "net-008"
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(RunError, match=r"not a run folder \(no config.json\); 'fertools train' makes one"):
+        Run.open(tmp_path)
+
+
+def test_finished(run):
+    with pytest.raises(RunError, match=r"metrics.json: missing; resume the run"):
+        run.metrics  # noqa: B018
+    (run.path / "metrics.json").write_text('{"best_epoch": 3}')
+    assert run.finished
+    assert run.metrics == {"best_epoch": 3}
+    with pytest.raises(RunError, match="this run is finished; nothing to resume"):
+        run.check_unfinished()
+
+
+def test_latest_finished(tmp_path):
+    with pytest.raises(RunError, match="no finished run under"):
+        Run.latest_finished(tmp_path)
+    for age, name in ((20, "b"), (10, "c"), (30, "a")):
+        run = Run.create(tmp_path / name, TrainConfig(), FACTS)
+        (run.path / "metrics.json").write_text("{}")
+        os.utime(run.path / "metrics.json", (1e9 - age, 1e9 - age))
+    Run.create(tmp_path / "d", TrainConfig(), FACTS)
+    assert Run.latest_finished(tmp_path).name == "c"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff", '{"epochs": "x"}', '{"frob": 1}', '{"epochs": 0}'])
+def test_damaged_config(run, text):
+    (run.path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunError, match=r"config\.json: "):
+        run.config  # noqa: B018
+
+
+@pytest.mark.parametrize("key", [*FACTS, "source", "fingerprint"])
+def test_incomplete_facts(run, key):
+    facts = {**FACTS, "data": {**FACTS["data"]}}
+    (facts if key in facts else facts["data"]).pop(key)
+    (run.path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"run\.json: incomplete"):
+        run.facts  # noqa: B018
+
+
+def test_facts_of_the_wrong_kind(run):
+    (run.path / "run.json").write_text(json.dumps(FACTS | {"data": 3}))
+    with pytest.raises(RunError, match=r"run\.json: incomplete"):
+        run.facts  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[: len(text) - 30],
+        lambda text: text.replace("loss,", "lost,", 1),
+        lambda text: text.replace("1.5", "fast"),
+        lambda text: text.replace("1.5", "1.5,2"),
+        lambda text: text.replace("1.5", "1.5\0"),
+        lambda text: text.replace("\n2,", "\n3,"),
+        lambda text: text.replace("1,", "1.0,", 1),
+        lambda text: "\xff" + text,
+    ],
+)
+def test_damaged_history(run, change):
+    run.commit([epoch(1), epoch(2)])
+    path = run.path / "history.csv"
+    path.write_bytes(change(path.read_bytes().decode("latin-1")).encode("latin-1"))
+    with pytest.raises(RunError, match=r"history\.csv: damaged"):
+        run.history()
