@@ -8,8 +8,12 @@ import click
 
 from fertools import data
 from fertools.cli.common import emit, json_option, talk
+from fertools.errors import ConfigError
+from fertools.export import export
+from fertools.export.preflight import check_ready
 from fertools.export.quantization import DEFAULT_IMAGES, METHODS, QuantizeConfig
 from fertools.training import Run
+from fertools.verification import BrokenGateError
 
 #: Where the runs are looked for, and where exports go, if nothing else is said.
 RUNS, EXPORTED = Path("runs"), Path("exported")
@@ -47,22 +51,28 @@ def command(
         raise click.UsageError("--calibration-images and --calibration-method go with --quantize.")
     quantization = None
     if quantize:
-        quantization = QuantizeConfig(images=calibration_images, method=calibration_method or METHODS[0])
+        try:
+            quantization = QuantizeConfig(images=calibration_images, method=calibration_method or METHODS[0])
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
     opened = Run.open(run) if run else Run.latest_finished(RUNS)
     folder = out or EXPORTED / opened.config.model
-    talk(f"Run: {opened.path}")
-    dataset = data.load(source or opened.facts["data"]["source"])
-
-    from fertools.export import export
-
-    done = export(
-        opened,
-        dataset,
-        folder,
-        quantization=quantization,
-        force=force,
-        say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."),
-    )
+    check_ready(opened, folder, force=force)
+    source = source or opened.facts["data"]["source"]
+    talk(f"Run: {opened.path}, data: {source}")
+    dataset = data.load(source)
+    try:
+        done = export(
+            opened,
+            dataset,
+            folder,
+            quantization=quantization,
+            force=force,
+            say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."),
+        )
+    except BrokenGateError as error:
+        talk(f"\n{error.report.to_text()}\n")
+        raise
     if as_json:
         emit({"folder": str(folder), "verification": done.report.to_dict()})
     else:

@@ -8,7 +8,6 @@ import click
 
 from fertools import data
 from fertools.cli.common import default_source, emit, json_option
-from fertools.errors import GateError
 
 
 @click.command()
@@ -27,5 +26,4 @@ def command(folder: Path, source: str | None, as_json: bool) -> None:
         emit(report.to_dict())
     else:
         click.echo(report.to_text())
-    if not report.passed:
-        raise GateError("; ".join(str(gate).removeprefix("BROKEN").strip() for gate in report.broken))
+    report.check(f"{folder}: ")

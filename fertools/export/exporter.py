@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from fertools import contract
 from fertools.data import Dataset
-from fertools.errors import ConfigError, GateError, RunError
+from fertools.errors import RunError
 from fertools.export.card import model_card
+from fertools.export.preflight import check_ready
 from fertools.export.quantization import QuantizeConfig, quantize
 from fertools.export.stamp import stamp, weights_sha256
 from fertools.files import replacing_folder, write_json, write_text
@@ -22,6 +22,7 @@ from fertools.training import Run
 from fertools.verification import Report, verify
 
 if TYPE_CHECKING:
+    import keras
     import onnx
 
 SCHEMA_VERSION = 1
@@ -60,13 +61,32 @@ def export(
         force: replace an export that was made from other data.
         say: is told what is being done.
 
-    Raises RunError if the run is not finished or ``folder`` is in the way, DataError if the data is not
-    the run's or lacks images, ConfigError on another Keras backend than TensorFlow, and GateError if a
-    gate is broken.
+    Raises RunError if the run is not finished or ``folder`` is in the way or cannot be written, DataError
+    if the data lacks images, ConfigError on another Keras backend than TensorFlow, and BrokenGateError
+    (a GateError), which holds the report, if a gate is broken.
     """
-    facts = _check(run, dataset, folder, force)
+    check_ready(run, folder, force=force)
+    if run.facts["data"]["fingerprint"] != dataset.fingerprint:
+        raise RunError(
+            f"{run.path}: was trained on other data than {dataset.name}; give --data what it was trained on"
+        )
+    dataset.split("test")
     if quantization is not None:
         quantization = quantization.resolved(len(dataset.split("train")))
+    try:
+        report = _export(run, dataset, folder, quantization, say)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return Export(folder, report)
+
+
+def _export(
+    run: Run,
+    dataset: Dataset,
+    folder: Path,
+    quantization: QuantizeConfig | None,
+    say: Callable[[str], None],
+) -> Report:
     from fertools.export.graph import to_onnx
     from fertools.models.prediction import load
 
@@ -78,80 +98,55 @@ def export(
         models[contract.INT8_FILE] = quantize(
             models[contract.ONNX_FILE], dataset.split("train").images, quantization
         )
-    info = ModelInfo(
-        name=run.config.model,
-        precision="float32",
-        parameters=int(network.count_params()),
-        data={key: facts["data"][key] for key in ("name", "fingerprint")},
-        versions={name: version(name) for name in PACKAGES},
-        weights_sha256=weights_sha256(network),
-    )
-    with replacing_folder(folder) as temporary:
+    info = _info(run, network)
+    # Resolved: a link to a folder stays one.
+    with replacing_folder(folder.resolve()) as temporary:
         network.save(temporary / contract.KERAS_FILE)
         write_text(temporary / contract.ARCHITECTURE_FILE, network.to_json(indent=2) + "\n")
         _write_models(temporary, models, info, None)
         say("verifying on the test split")
         report = verify(temporary, dataset)
-        if not report.passed:
-            broken = "; ".join(str(gate).removeprefix("BROKEN").strip() for gate in report.broken)
-            raise GateError(f"nothing written to {folder}: {broken}")
+        report.check(f"nothing written to {folder}: ")
         _write_models(temporary, models, info, report)
         document = {
             "schema_version": SCHEMA_VERSION,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
-            "training": {
-                "config": run.config.to_dict(),
-                "precision": facts["precision"],
-                "device": facts["device"],
-                "versions": facts["versions"],
-                "images": facts["data"]["images"],
-                "notes": facts["data"]["notes"],
-                "best_epoch": run.metrics["best_epoch"],
-                "validation_accuracy": run.metrics["validation"]["accuracy"],
-            },
+            "training": _training(run),
             "quantization": None if quantization is None else quantization.to_dict(),
             "verification": report.to_dict(),
         }
         write_text(temporary / contract.CARD_FILE, model_card(document))
         document["files"] = {file.name: _file_facts(file) for file in sorted(temporary.iterdir())}
         write_json(temporary / contract.REPORT_FILE, document)
-    return Export(folder, report)
+    return report
 
 
-def _check(run: Run, dataset: Dataset, folder: Path, force: bool) -> dict[str, Any]:
-    """Find everything that stands in the way before the work begins. Returns the run's facts."""
-    if not run.finished:
-        raise RunError(f"{run.path}: not finished; go on with 'fertools train --resume {run.path}'")
-    facts = run.facts
-    if facts["data"]["fingerprint"] != dataset.fingerprint:
-        raise RunError(
-            f"{run.path}: was trained on other data than {dataset.name}; give --data what it was trained on"
-        )
-    dataset.split("test")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        made_from = _data_of(folder)
-        if made_from is None:
-            raise RunError(f"{folder}: holds other things than an export; choose another folder with --out")
-        if made_from["fingerprint"] != dataset.fingerprint and not force:
-            raise RunError(
-                f"{folder}: holds an export made from {made_from['name']}, not {dataset.name};"
-                " replace it with --force, or choose another folder with --out"
-            )
-    from fertools.training.backend import import_keras
-
-    backend = import_keras().backend.backend()
-    if backend != "tensorflow":
-        raise ConfigError(f"export needs TensorFlow, but KERAS_BACKEND is {backend}: unset it")
-    return facts
+def _info(run: Run, network: keras.Model) -> ModelInfo:
+    """What both files say about themselves, before they are measured."""
+    return ModelInfo(
+        name=run.config.model,
+        precision="float32",
+        parameters=int(network.count_params()),
+        data={key: run.facts["data"][key] for key in ("name", "fingerprint")},
+        versions={name: version(name) for name in PACKAGES},
+        weights_sha256=weights_sha256(network),
+    )
 
 
-def _data_of(folder: Path) -> dict[str, str] | None:
-    """Name and fingerprint of the data that the export in ``folder`` was made from; None if it is none."""
-    try:
-        data = json.loads((folder / contract.REPORT_FILE).read_text(encoding="utf-8"))["model"]["data"]
-        return {key: str(data[key]) for key in ("name", "fingerprint")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _training(run: Run) -> dict[str, Any]:
+    """What the report tells of the run: nothing about the machine's folders."""
+    facts, metrics = run.facts, run.metrics
+    return {
+        "config": run.config.to_dict(),
+        "precision": facts["precision"],
+        "device": facts["device"],
+        "versions": facts["versions"],
+        "images": facts["data"]["images"],
+        "notes": facts["data"]["notes"],
+        "epochs": metrics["epochs"],
+        "best_epoch": metrics["best_epoch"],
+        "validation_accuracy": metrics["validation"]["accuracy"],
+    }
 
 
 def _write_models(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 
-class FixedFlatten(layers.Layer):
+class FixedFlatten(layers.Layer):  # type: ignore[misc]
     """Flatten with the batch axis as the unknown one.
 
     Keras' own Flatten asks for the batch size at run time, a chain of seven nodes in ONNX.
@@ -26,7 +27,7 @@ def fold(network: keras.Model) -> keras.Model:
     """Return a copy of ``network`` for inference, equal up to rounding.
 
     A BatchNormalization that alone follows a linear Conv2D or Dense is multiplied into its kernel
-    and bias. Others stay. Works on Sequential and functional models, in float32.
+    and bias. Others stay, also those behind an Add. Works on Sequential and functional models, in float32.
     """
     folded = _foldable(network)
     dropped = {norm.name for norm in folded.values()}
@@ -35,14 +36,15 @@ def fold(network: keras.Model) -> keras.Model:
         config = layer.get_config()
         if layer.name in dropped or isinstance(layer, layers.Dropout):
             return layers.Identity(name=layer.name)
-        if isinstance(layer, layers.Flatten):
+        if isinstance(layer, layers.Flatten) and layer.data_format == "channels_last":
             return FixedFlatten(name=layer.name)
         if layer.name in folded:
             config["use_bias"] = True
         return type(layer).from_config(config)
 
     copy = keras.models.clone_model(network, clone_function=clone)
-    for source, target in zip(network.layers, copy.layers, strict=True):
+    for source in network.layers:
+        target = copy.get_layer(source.name)
         if source.name in folded:
             target.set_weights(_folded_weights(source, folded[source.name]))
         elif source.name not in dropped and target.weights:
@@ -54,17 +56,25 @@ def _foldable(network: keras.Model) -> dict[str, layers.BatchNormalization]:
     """The layers whose weights can absorb the normalization behind them, by name."""
     graph = network._functional if isinstance(network, keras.Sequential) else network
     readers: dict[str, list[layers.Layer]] = {}
+    calls: Counter[str] = Counter()
     for node in itertools.chain.from_iterable(graph._nodes_by_depth.values()):
+        calls[node.operation.name] += 1
         for parent in node.parent_nodes:
             readers.setdefault(parent.operation.name, []).append(node.operation)
-    return {
-        layer.name: readers[layer.name][0]
-        for layer in network.layers
-        if isinstance(layer, (layers.Conv2D, layers.Dense))
-        and layer.activation is keras.activations.linear
-        and len(readers.get(layer.name, ())) == 1
-        and isinstance(readers[layer.name][0], layers.BatchNormalization)
-    }
+    found = {}
+    for layer in network.layers:
+        if not isinstance(layer, (layers.Conv2D, layers.Dense)):
+            continue
+        following = readers.get(layer.name, [])
+        if (
+            layer.activation is keras.activations.linear
+            and len(following) == 1
+            and isinstance(following[0], layers.BatchNormalization)
+            and calls[layer.name] == calls[following[0].name] == 1
+            and following[0].axis in (-1, layer.output.ndim - 1)
+        ):
+            found[layer.name] = following[0]
+    return found
 
 
 def _folded_weights(layer: layers.Layer, norm: layers.BatchNormalization) -> list[np.ndarray[Any, Any]]:

@@ -30,12 +30,12 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
     folded = fold(network)
     signature = [tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.uint8, name=INPUT_NAME)]
 
-    @tf.function(input_signature=signature)
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         scaled = tf.cast(image, tf.float32) * (1 / PIXEL_MAX)
         return {OUTPUT_NAME: folded(scaled, training=False)}
 
-    model, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
+    function = tf.function(serve, input_signature=signature)
+    model: onnx.ModelProto = tf2onnx.convert.from_function(function, signature, opset=OPSET)[0]
     fuse_dense(model)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_NAME
@@ -59,7 +59,7 @@ def fuse_dense(model: onnx.ModelProto) -> None:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     for product in [node for node in graph.node if node.op_type == "MatMul"]:
-        kernel, following = product.input[1], readers[product.output[0]]
+        kernel, following = product.input[1], readers.get(product.output[0], [])
         if len(following) != 1 or following[0].op_type != "Add" or len(constants.get(kernel, ())) != 2:
             continue
         add = following[0]

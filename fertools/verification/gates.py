@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 #: Largest difference of a probability between ONNX float32 and Keras. 1e-5 gives false alarms
 #: (optimum#449): the two sum up in another order.
 FLOAT_DIFFERENCE = 1e-4
-#: How much lower the int8 accuracy may be than Keras', as a share of the images: 0.5 points.
-INT8_ACCURACY_DROP = 0.005
+#: How much lower the int8 accuracy may be than Keras', in points (hundredths of the images).
+INT8_POINTS_LOST = 0.5
 #: Share of images on which int8 and Keras must name the same class.
 INT8_AGREEMENT = 0.98
 #: How far a row of probabilities may be from summing to 1.
 SUM_DIFFERENCE = 1e-3
+
+CONVERSION_HINT = "a layer is converted wrongly, or one of the two files was altered: export again"
+CALIBRATION_HINT = "calibrate on more images (--calibration-images), or export without --quantize"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Gate:
     limit: float
     #: "at most" or "at least".
     bound: str
+    #: Where to look and what to do if the gate is broken.
+    hint: str
 
     @property
     def passed(self) -> bool:
@@ -35,9 +40,13 @@ class Gate:
             return self.measured <= self.limit
         return self.measured >= self.limit
 
+    @property
+    def finding(self) -> str:
+        """What was measured, and the limit."""
+        return f"{self.name}: {self.measured:.6g} ({self.bound} {self.limit:g})"
+
     def __str__(self) -> str:
-        verdict = "ok    " if self.passed else "BROKEN"
-        return f"{verdict}  {self.name}: {self.measured:.6g} ({self.bound} {self.limit:g})"
+        return f"ok      {self.finding}" if self.passed else f"BROKEN  {self.finding}; {self.hint}"
 
 
 Probabilities = NDArray[np.float32]
@@ -45,6 +54,7 @@ Probabilities = NDArray[np.float32]
 
 def float_gates(keras: Probabilities, onnx: Probabilities) -> list[Gate]:
     """Gates of the float32 file; both arrays float32 (n, 7)."""
+    differences = np.abs(keras.astype(np.float64) - onnx).max(axis=1)
     best_two = np.sort(keras, axis=1)[:, -2:]
     clear = best_two[:, 1] - best_two[:, 0] > FLOAT_DIFFERENCE
     swapped = clear & (keras.argmax(axis=1) != onnx.argmax(axis=1))
@@ -54,25 +64,44 @@ def float_gates(keras: Probabilities, onnx: Probabilities) -> list[Gate]:
             largest_difference(keras, onnx),
             FLOAT_DIFFERENCE,
             "at most",
+            f"most at image {differences.argmax()}; {CONVERSION_HINT}",
         ),
-        Gate("onnx: images with another clear top-1", int(swapped.sum()), 0, "at most"),
+        Gate(
+            "onnx: images with another clear top-1",
+            int(swapped.sum()),
+            0,
+            "at most",
+            f"first image {swapped.argmax()}; {CONVERSION_HINT}",
+        ),
     ]
 
 
 def int8_gates(keras: Probabilities, int8: Probabilities, labels: NDArray[np.uint8]) -> list[Gate]:
-    """Gates of the int8 file; both arrays float32 (n, 7), labels (n,)."""
-    drop = accuracy(keras, labels) - accuracy(int8, labels)
-    sums = float(abs(int8.sum(axis=1) - 1).max())
+    """Gates of the int8 file; both arrays float32 (n, 7), labels uint8 (n,)."""
+    lost = correct(keras, labels) - correct(int8, labels)
+    sums = np.abs(int8.sum(axis=1, dtype=np.float64) - 1)
     return [
-        Gate("int8: accuracy lost, as a share", drop, INT8_ACCURACY_DROP, "at most"),
-        Gate("int8: top-1 agreement", agreement(keras, int8), INT8_AGREEMENT, "at least"),
-        Gate("int8: probability sums off by", sums, SUM_DIFFERENCE, "at most"),
+        Gate(
+            "int8: points of accuracy lost",
+            100 * lost / len(labels),  # of whole numbers, so that a limit that is just kept is kept
+            INT8_POINTS_LOST,
+            "at most",
+            CALIBRATION_HINT,
+        ),
+        Gate("int8: top-1 agreement", agreement(keras, int8), INT8_AGREEMENT, "at least", CALIBRATION_HINT),
+        Gate(
+            "int8: a row's sum is off by",
+            float(sums.max()),
+            SUM_DIFFERENCE,
+            "at most",
+            f"most at image {sums.argmax()}; the softmax must stay in float: export again",
+        ),
     ]
 
 
-def accuracy(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:
-    """Share of rows whose largest value is the label's."""
-    return float(np.mean(probabilities.argmax(axis=1) == labels))
+def correct(probabilities: Probabilities, labels: NDArray[np.uint8]) -> int:
+    """Number of rows whose largest value is the label's."""
+    return int(np.sum(probabilities.argmax(axis=1) == labels))
 
 
 def agreement(first: Probabilities, second: Probabilities) -> float:

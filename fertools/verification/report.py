@@ -1,10 +1,12 @@
-"""What verification found, as a table, as JSON and back."""
+"""What verification found, as a table, as JSON and as an error."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fertools.errors import GateError
 from fertools.evaluation import Evaluation
 from fertools.verification.gates import Gate
 
@@ -36,9 +38,11 @@ class Report:
     images_unseen: int
     #: ``name`` and ``fingerprint`` of the data that was measured on.
     data: dict[str, str]
+    #: The same of the data that the model was trained on.
+    trained_on: dict[str, str]
     rows: tuple[Row, ...]
     gates: tuple[Gate, ...]
-    #: Processor, its int8 features, threads of the timing.
+    #: Processor, its int8 features, how the time was taken.
     environment: dict[str, Any]
 
     @property
@@ -51,18 +55,42 @@ class Report:
         """The gates that do not hold."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
+    def check(self, prefix: str = "") -> None:
+        """Raise BrokenGateError, its message beginning with ``prefix``, unless every gate holds."""
+        if not self.passed:
+            raise BrokenGateError(self, prefix)
+
     def row(self, model: str) -> Row:
         """The row of "keras", "onnx" or "int8"."""
         return next(row for row in self.rows if row.model == model)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values, with the verdicts."""
+        """The fields as JSON values, with the verdicts; what is not a number becomes None."""
         gates = [{**asdict(gate), "passed": gate.passed} for gate in self.gates]
-        return {**asdict(self), "gates": gates, "passed": self.passed}
+        document: dict[str, Any] = _finite({**asdict(self), "gates": gates, "passed": self.passed})
+        return document
 
     def to_text(self) -> str:
         """The table and the verdicts, for a terminal."""
-        return "\n".join(["\n".join(table(self)), "", *map(str, self.gates)])
+        heading = f"{self.data['name']}, {self.split} split, {self.images:,} images"
+        if self.data["fingerprint"] != self.trained_on["fingerprint"]:
+            heading += f" (trained on other data: {self.trained_on['name']})"
+        return "\n".join([heading, "", *table(self), "", *map(str, self.gates)])
+
+
+class BrokenGateError(GateError):
+    """A verification gate is broken; the report says what was measured.
+
+    Arguments:
+        report: with at least one broken gate.
+        prefix: begins the message.
+    """
+
+    def __init__(self, report: Report, prefix: str = "") -> None:
+        count = "a gate is" if len(report.broken) == 1 else f"{len(report.broken)} gates are"
+        lines = (f"  {gate.finding}; {gate.hint}" for gate in report.broken)
+        super().__init__("\n".join([f"{prefix}{count} broken", *lines]))
+        self.report = report
 
 
 HEADINGS = ("", "accuracy", "de-duplicated", "macro F1", "agreement", "max diff", "MB", "ms/image")
@@ -93,3 +121,12 @@ def table(report: Report) -> list[str]:
         )
         for line in lines
     ]
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None for NaN and infinities, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -42,9 +42,13 @@ def can_pin() -> bool:
 def one_processor() -> Iterator[None]:
     """Keep all threads of this process on one of its processors, so that every engine gets one.
 
-    TensorFlow fixes its thread count at its first use; this is the way to limit it afterwards.
+    TensorFlow fixes its thread count at its first use; this is the way to limit it afterwards. Threads
+    that start in the block stay on the processor until it ends, and then get what the others had.
     """
-    before = {thread: os.sched_getaffinity(thread) for thread in _threads()}
+    before: dict[int, set[int]] = {}
+    for thread in _threads():
+        with suppress(ProcessLookupError):  # it may have ended meanwhile
+            before[thread] = os.sched_getaffinity(thread)
     chosen = {min(os.sched_getaffinity(0))}
     try:
         for thread in before:
@@ -61,5 +65,5 @@ def _threads() -> list[int]:
 
 
 def _set_affinity(thread: int, processors: set[int]) -> None:
-    with suppress(ProcessLookupError):  # the thread may have ended meanwhile
+    with suppress(ProcessLookupError):
         os.sched_setaffinity(thread, processors)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE
+from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE, PIXEL_MAX
 from fertools.data import Dataset
 from fertools.errors import ModelError
 from fertools.evaluation import evaluate
@@ -17,8 +17,8 @@ from fertools.processor import int8_features, processor
 from fertools.verification.gates import (
     Gate,
     Probabilities,
-    accuracy,
     agreement,
+    correct,
     float_gates,
     int8_gates,
     largest_difference,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: The files of an export that can be run, by the name they have in the table.
 FORMS = {"keras": KERAS_FILE, "onnx": ONNX_FILE, "int8": INT8_FILE}
+PRECISIONS = {"onnx": "float32", "int8": "int8"}
 CHUNK = 64
 
 
@@ -42,20 +43,23 @@ def verify(folder: Path, dataset: Dataset) -> Report:
     """
     from fertools.models.prediction import load, probabilities
     from fertools.runtime import Predictor
+    from fertools.training.backend import import_keras
 
     for file in (KERAS_FILE, ONNX_FILE):
         if not (folder / file).is_file():
             raise ModelError(f"{folder}: not an export folder (no {file}); 'fertools export' makes one")
     split, unseen = dataset.split("test"), dataset.is_unseen("test")
-    network = load(folder / KERAS_FILE)
     predictors = {
-        name: Predictor(folder / FORMS[name], providers="cpu", threads=1)
-        for name in ("onnx", "int8")
+        name: Predictor(folder / FORMS[name], precision=precision, providers="cpu", threads=1)
+        for name, precision in PRECISIONS.items()
         if (folder / FORMS[name]).is_file()
     }
-    measured: dict[str, Probabilities] = {"keras": probabilities(network, split.images)}
-    measured |= {name: in_chunks(predictor, split.images) for name, predictor in predictors.items()}
-    times = _milliseconds(network, predictors, split.images[:1])
+    # On a GPU Keras would round convolutions to TF32, break the gates, and win the timing.
+    with import_keras().device("cpu:0"):
+        network = load(folder / KERAS_FILE)
+        measured: dict[str, Probabilities] = {"keras": probabilities(network, split.images)}
+        measured |= {name: in_chunks(predictor, split.images) for name, predictor in predictors.items()}
+        times = _milliseconds(network, predictors, split.images[:1])
 
     gates: list[Gate] = float_gates(measured["keras"], measured["onnx"])
     if "int8" in measured:
@@ -65,11 +69,14 @@ def verify(folder: Path, dataset: Dataset) -> Report:
         images=len(split),
         images_unseen=int(unseen.sum()),
         data={"name": dataset.name, "fingerprint": dataset.fingerprint},
+        trained_on={key: predictors["onnx"].info.data[key] for key in ("name", "fingerprint")},
         rows=tuple(
             Row(
                 model=name,
                 evaluation=evaluate(rows, split.labels),
-                accuracy_unseen=accuracy(rows[unseen], split.labels[unseen]) if unseen.any() else None,
+                accuracy_unseen=(
+                    correct(rows[unseen], split.labels[unseen]) / int(unseen.sum()) if unseen.any() else None
+                ),
                 agreement=agreement(measured["keras"], rows),
                 difference=largest_difference(measured["keras"], rows),
                 bytes=(folder / FORMS[name]).stat().st_size,
@@ -102,6 +109,6 @@ def _milliseconds(
     }
     if not can_pin():
         return interleaved(calls)
-    scaled = image[..., None].astype(np.float32) / 255
+    scaled = image[..., None].astype(np.float32) / np.float32(PIXEL_MAX)
     with one_processor():
         return interleaved({"keras": lambda: network.predict_on_batch(scaled), **calls})

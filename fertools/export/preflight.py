@@ -1,0 +1,84 @@
+"""What can stand in the way of an export, found before the work begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from fertools import contract
+from fertools.errors import ConfigError, RunError
+from fertools.training import Run
+
+#: All that an export folder may hold.
+FILES = frozenset(
+    (
+        contract.ONNX_FILE,
+        contract.INT8_FILE,
+        contract.ARCHITECTURE_FILE,
+        contract.KERAS_FILE,
+        contract.REPORT_FILE,
+        contract.CARD_FILE,
+    )
+)
+
+
+def check_ready(run: Run, folder: Path, *, force: bool = False) -> None:
+    """Find what stands in the way of exporting ``run`` to ``folder``, the data aside.
+
+    Arguments:
+        run: must be finished.
+        folder: may be missing or empty, or hold an export made from the run's data.
+        force: let it hold an export made from other data, too.
+
+    Raises RunError if the run is not finished or ``folder`` is in the way or cannot be written,
+    ConfigError on another Keras backend than TensorFlow.
+    """
+    if not run.finished:
+        raise RunError(f"{run.path}: not finished; go on with 'fertools train --resume {run.path}'")
+    _check_folder(folder, run.facts["data"], force)
+    _check_backend()
+
+
+def _check_folder(folder: Path, data: dict[str, str], force: bool) -> None:
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise RunError(f"{parent}: is a file; choose another folder with --out")
+    if not os.access(folder.absolute().parent if parent == folder else parent, os.W_OK | os.X_OK):
+        raise RunError(f"{folder}: cannot be written there; choose another folder with --out")
+    held = {file.name for file in folder.iterdir()} if folder.exists() else set()
+    if not held:
+        return
+    made_from = _data_of(folder)
+    # The whole folder will be replaced: nothing may be in it that an export has not made.
+    if made_from is None or held - FILES:
+        others = ", ".join(sorted(held - FILES)[:3])
+        raise RunError(
+            f"{folder}: holds other things than an export{others and f' ({others})'};"
+            " choose another folder with --out"
+        )
+    if made_from["fingerprint"] != data["fingerprint"] and not force:
+        raise RunError(
+            f"{folder}: holds an export made from {made_from['name']}, not {data['name']};"
+            " replace it with --force, or choose another folder with --out"
+        )
+
+
+def _data_of(folder: Path) -> dict[str, str] | None:
+    """Name and fingerprint of the data that the export in ``folder`` was made from; None if it is none."""
+    try:
+        data = json.loads((folder / contract.REPORT_FILE).read_text(encoding="utf-8"))["model"]["data"]
+        return {key: str(data[key]) for key in ("name", "fingerprint")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_backend() -> None:
+    """Conversion needs TensorFlow; the variable is read first, since that backend may not be installed."""
+    from fertools.training.backend import import_keras
+
+    backend = os.environ.get("KERAS_BACKEND") or import_keras().backend.backend()
+    if backend != "tensorflow":
+        raise ConfigError(
+            f"export needs Keras on TensorFlow, not {backend}: unset KERAS_BACKEND, or set it to tensorflow"
+        )
