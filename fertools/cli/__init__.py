@@ -35,8 +35,8 @@ class LazyGroup(click.Group):
         """Import a sub-command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"fertools.cli.{COMMANDS[cmd_name][0]}")
-        return module.command
+        command: click.Command = importlib.import_module(f"fertools.cli.{COMMANDS[cmd_name][0]}").command
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the sub-commands without importing them."""
