@@ -12,7 +12,18 @@ import numpy as np
 from keras import layers, ops
 
 
-class FixedFlatten(layers.Layer):  # type: ignore[misc]
+class Nothing(layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Stands in the place of a layer that was taken out.
+
+    Not Keras' Identity, which refuses the ``mask`` that functional models call some layers with.
+    """
+
+    def call(self, inputs: Any, **arguments: Any) -> Any:
+        """Give ``inputs`` back."""
+        return inputs
+
+
+class FixedFlatten(layers.Layer):  # type: ignore[misc]  # Keras has no types
     """Flatten with the batch axis as the unknown one.
 
     Keras' own Flatten asks for the batch size at run time, a chain of seven nodes in ONNX.
@@ -35,7 +46,7 @@ def fold(network: keras.Model) -> keras.Model:
     def clone(layer: layers.Layer) -> layers.Layer:
         config = layer.get_config()
         if layer.name in dropped or isinstance(layer, layers.Dropout):
-            return layers.Identity(name=layer.name)
+            return Nothing(name=layer.name)
         if isinstance(layer, layers.Flatten) and layer.data_format == "channels_last":
             return FixedFlatten(name=layer.name)
         if layer.name in folded:
@@ -44,11 +55,10 @@ def fold(network: keras.Model) -> keras.Model:
 
     copy = keras.models.clone_model(network, clone_function=clone)
     for source in network.layers:
-        target = copy.get_layer(source.name)
         if source.name in folded:
-            target.set_weights(_folded_weights(source, folded[source.name]))
-        elif source.name not in dropped and target.weights:
-            target.set_weights(source.get_weights())
+            copy.get_layer(source.name).set_weights(_folded_weights(source, folded[source.name]))
+        elif source.name not in dropped and source.weights:
+            copy.get_layer(source.name).set_weights(source.get_weights())
     return copy
 
 

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """A finished run of a small network, its data in ``small.npz`` beside it. Not to be written to."""
+    from small_run import small_faces, trained_network, write_run
+
+    from fertools.training.backend import import_keras
+
+    import_keras()
+    faces = small_faces()
+    return write_run(tmp_path_factory.mktemp("runs") / "small", trained_network(faces), faces)
+
+
+@pytest.fixture(scope="session")
+def small_data(small_run):
+    """The data of ``small_run``."""
+    from fertools import data
+
+    return data.load(small_run.with_suffix(".npz"))
+
+
+@pytest.fixture(scope="session")
+def small_export(small_run, small_data, tmp_path_factory) -> Path:
+    """The export of ``small_run`` with an int8 file. Not to be written to."""
+    from fertools.export import QuantizeConfig, export
+    from fertools.training import Run
+
+    folder = tmp_path_factory.mktemp("exported") / "small"
+    return export(Run.open(small_run), small_data, folder, quantization=QuantizeConfig(images=256)).folder
