@@ -96,10 +96,12 @@ def main(path, name, when):
     import_keras()
     from fertools.training.trainer import train
 
-    commit = Run.commit
-    if when == "commit":
+    observer, commit = None, Run.commit
+    if when == "middle":
+        observer = Stop(2, 2, kill)
+    else:
         Run.commit = lambda run, history: kill() if len(history) == 2 else commit(run, history)
-    train(create(path, config(name)), dataset(), observer=Stop(2, 2, kill))
+    train(create(path, config(name)), dataset(), observer=observer)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import pytest
+import tiny_training
+from click.testing import CliRunner
+from tiny_model import tiny_export
+
+from fertools.cli import COMMANDS, main
+from fertools.contract import ONNX_FILE
+from fertools.data import Dataset, write
+from fertools.evaluation import measure, open_network
+from fertools.training.backend import import_keras
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a finished run, an export and the data that the run was made with."""
+    root = tmp_path_factory.mktemp("evaluate")
+    import_keras()
+    from fertools.training.trainer import train
+
+    dataset = tiny_training.dataset()
+    write(dataset, root / "tiny.npz")
+    run = tiny_training.create(root / "run", tiny_training.config(epochs=1), dataset)
+    facts = run.facts
+    facts["data"]["source"] = str(root / "tiny.npz")
+    (run.path / "run.json").write_text(json.dumps(facts))
+    train(run, dataset)
+    tiny_export(root / "export")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("FERTOOLS_DATA", raising=False)
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("path", ["run", "export", f"export/{ONNX_FILE}"])
+def test_models(path):
+    expected = measure(open_network(Path(path)), tiny_training.dataset(), "test")
+    result = run(path, "--data", "tiny.npz")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0] == "tiny.npz, test split"
+    assert expected.official.to_text() in result.stdout
+    assert expected.deduplicated.headline() in result.stdout
+    document = json.loads(run(path, "--data", "tiny.npz", "--json").stdout)
+    assert document["model"] == path
+    assert document["fingerprint"] == expected.fingerprint
+    assert (document["data"], document["split"]) == ("tiny.npz", "test")
+    assert document["official"]["accuracy"] == expected.official.accuracy
+    assert document["deduplicated"]["images"] == 14
+
+
+def test_other_split():
+    document = json.loads(run("run", "--split", "validation", "--json").stdout)
+    assert document["split"] == "validation"
+    assert document["official"]["images"] == 35
+
+
+def test_plot(tmp_path):
+    result = run("export", "--data", "tiny.npz", "--plot", tmp_path / "new" / "plot.png")
+    assert result.stderr == f"Wrote {tmp_path / 'new' / 'plot.png'}.\n"
+    assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    result = run("export", "--data", "tiny.npz", "--plot", tmp_path / "file" / "plot.png")
+    assert result.exit_code == 1
+    assert "plot.png: cannot be written" in result.stderr
+
+
+def test_data_of_the_run():
+    result = run("run")
+    assert result.stderr == f"No --data: {Path.cwd() / 'tiny.npz'}, as in training.\n"
+
+
+def test_data_of_the_environment(monkeypatch):
+    write(tiny_training.dataset(seed=1), "other.npz", overwrite=True)
+    monkeypatch.setenv("FERTOOLS_DATA", "other.npz")
+    result = run("run")
+    assert result.stderr.splitlines() == [
+        "No --data: other.npz, from the environment variable FERTOOLS_DATA.",
+        "The run was trained on other data: synthetic.",
+    ]
+
+
+def test_data_by_default(monkeypatch):
+    monkeypatch.setattr("fertools.data.load", lambda source: tiny_training.dataset())
+    result = run("export")
+    assert result.stderr == "No --data and no FERTOOLS_DATA in the environment: synthetic, drawn faces.\n"
+
+
+def test_an_empty_split(tmp_path):
+    whole = tiny_training.dataset()
+    kept = whole.usage != 2
+    write(Dataset("two", whole.images[kept], whole.labels[kept], whole.usage[kept]), tmp_path / "two.npz")
+    result = run("export", "--data", tmp_path / "two.npz")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: two.npz: no test images")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "Missing argument 'MODEL'"),
+        (("run", "--split", "private"), 2, "'private' is not one of"),
+        (("run", "--precision", "int8"), 1, "Error: run: a run has no int8 network"),
+        (("nothing",), 1, "Error: nothing"),
+        (("export", "--data", "nothing"), 1, "Error: nothing: no such file or folder"),
+    ],
+)
+def test_errors(arguments, code, message):
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_help_is_the_one_of_the_list():
+    command = main.get_command(None, "evaluate")
+    assert command.get_short_help_str(200) == COMMANDS["evaluate"][1]

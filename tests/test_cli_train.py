@@ -1,0 +1,219 @@
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import tiny_training
+from click.testing import CliRunner
+
+from fertools.cli import COMMANDS, main
+from fertools.cli.train import OPTIONS
+from fertools.data import Dataset, write
+from fertools.models import BUILDERS
+from fertools.training import RECIPES, Run, TrainConfig
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder with a data set, and a network that trains in a moment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FERTOOLS_DATA", raising=False)
+    monkeypatch.setitem(BUILDERS, "sequential", tiny_training.build)
+    write(tiny_training.dataset(), "tiny.npz")
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+def train(*arguments):
+    return run("--data", "tiny.npz", "--epochs", 2, "--batch-size", 16, *arguments)
+
+
+def test_a_run():
+    result = train("--learning-rate", 0.01)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "runs/sequential-001\n"
+    found = Run.open(tiny_training.Path("runs/sequential-001"))
+    assert found.config == TrainConfig(epochs=2, batch_size=16, learning_rate=0.01)
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Data: tiny.npz, train 70, validation 35, test 14"
+    device = found.facts["device"]
+    assert lines[1] == f"Device: cpu, {device['name']} ({device['backend']}), {found.facts['precision']}"
+    assert lines[2] == "Run: runs/sequential-001"
+    number = r"\d+\.\d+"
+    for count, line in enumerate(lines[3:5], 1):
+        assert re.fullmatch(
+            rf"epoch {count}/2  loss {number}  accuracy +{number}%  val loss {number}"
+            rf"  val accuracy +{number}%  lr \d\.\d\de[+-]\d\d  {number} s( \*)?",
+            line,
+        )
+    assert lines[3].endswith("*")
+    accuracy = found.metrics["validation"]["accuracy"]
+    assert lines[5] == f"Best epoch {found.metrics['best_epoch']}: validation accuracy {accuracy:.2%}"
+    assert lines[6:] == ["Next: fertools export runs/sequential-001 --quantize"]
+    assert train("--json", "--epochs", 1).exit_code == 0
+    assert Run.open(tiny_training.Path("runs/sequential-002")).finished
+
+
+def test_json():
+    result = train("--json", "--out", "a b")
+    document = json.loads(result.stdout)
+    assert document == {"run": "a b", **Run.open(tiny_training.Path("a b")).metrics}
+    assert document["best_epoch"] in (1, 2)
+    assert result.stderr.endswith("Next: fertools export 'a b' --quantize\n")
+
+
+def test_recipe_and_options_over_it():
+    result = train("--recipe", "original", "--augmentation", "none", "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    expected = dataclasses.replace(RECIPES["original"], epochs=2, batch_size=16, augmentation="none")
+    assert Run.open(tiny_training.Path("run")).config == expected
+
+
+def test_interrupted_and_resumed(monkeypatch):
+    from fertools.cli.progress import Progress
+
+    epoch = Progress.epoch
+
+    def interrupt(self, row, best):
+        epoch(self, row, best)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "epoch", interrupt)
+    result = train("--out", "my run")
+    assert result.exit_code == 130
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1] == "Interrupted; go on with: fertools train --resume 'my run'"
+    monkeypatch.setattr(Progress, "epoch", epoch)
+    monkeypatch.setenv("FERTOOLS_DATA", "nothing")
+    result = run("--resume", "my run")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "my run\n"
+    assert [line[:9] for line in result.stderr.splitlines() if line.startswith("epoch")] == ["epoch 2/2"]
+    assert train("--out", "straight").exit_code == 0
+    runs = [Run.open(tiny_training.Path(name)) for name in ("my run", "straight")]
+    assert tiny_training.comparable(runs[0]) == tiny_training.comparable(runs[1])
+    result = run("--resume", "my run")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: my run: this run is finished; nothing to resume\n"
+
+
+def test_resume_with_other_data():
+    tiny_training.create("run", TrainConfig(epochs=2), tiny_training.dataset())
+    write(tiny_training.dataset(seed=1), "other.npz")
+    result = run("--resume", "run", "--data", "other.npz")
+    assert result.exit_code == 1
+    assert "Error: run: made with other data than other.npz" in result.stderr
+
+
+@pytest.mark.parametrize("setting", [None, "tiny.npz"])
+def test_data_that_is_not_named(monkeypatch, setting):
+    monkeypatch.setattr("fertools.data.load", lambda source: tiny_training.dataset())
+    if setting:
+        monkeypatch.setenv("FERTOOLS_DATA", setting)
+    result = run("--epochs", 1, "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    expected = {
+        None: "No --data and no FERTOOLS_DATA in the environment: synthetic, drawn faces.",
+        "tiny.npz": "No --data: tiny.npz, from the environment variable FERTOOLS_DATA.",
+    }
+    assert result.stderr.splitlines()[0] == expected[setting]
+    source = Run.open(tiny_training.Path("run")).facts["data"]["source"]
+    assert source == (str(tiny_training.Path("tiny.npz").absolute()) if setting else "synthetic")
+
+
+def test_notes_of_the_data():
+    whole = tiny_training.dataset()
+    usage = whole.usage.copy()
+    usage[usage == 1] = 0
+    write(Dataset("tiny", whole.images, whole.labels, usage), "two.npz")
+    result = train("--data", "two.npz", "--out", "run", "--epochs", 1)
+    assert result.stderr.splitlines()[1].startswith("  validation: 10% of train carved out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", 0), "epochs=0: must lie between 1 and 100000"),
+        (("--ema", 1), "ema=1.0: must lie between"),
+        (("--seed", -1), "seed=-1: must lie between"),
+        (("--optimizer", "lion"), "'lion' is not one of"),
+        (("--epochs", "many"), "is not a valid integer"),
+        (("--resume", "run", "--epochs", 3), "--resume keeps the run's own options"),
+        (("--resume", "run", "--out", "x"), "--resume keeps the run's own options"),
+        (("--resume", "run", "--recipe", "default"), "--resume keeps the run's own options"),
+    ],
+)
+def test_usage_errors(here, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+    assert [path.name for path in here.iterdir()] == ["tiny.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "nothing.npz"), "Error: nothing.npz: no such file or folder"),
+        (("--resume", "."), "Error: .: not a run folder (no config.json)"),
+        (("--out", "."), "Error: .: is there already; choose another folder"),
+    ],
+)
+def test_errors_are_one_line(here, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(message)
+    assert [path.name for path in here.iterdir()] == ["tiny.npz"]
+
+
+def test_a_gpu_that_is_not_there(here, monkeypatch):
+    from fertools.training import backend
+
+    monkeypatch.setitem(backend.GPU_NAMES, backend.import_keras().backend.backend(), lambda hide: None)
+    result = run("--data", "tiny.npz", "--device", "gpu")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: device=gpu: the ")
+    assert result.stderr.count("\n") == 1
+    assert not (here / "runs").exists()
+
+
+def test_every_field_of_the_configuration_is_an_option():
+    assert [*OPTIONS] == [field.name for field in dataclasses.fields(TrainConfig)]
+    text = " ".join(run("--help").stdout.split())
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')} " in text
+        assert f"[default: {field.default}]" in text
+
+
+def test_help_is_the_one_of_the_list():
+    command = main.get_command(None, "train")
+    assert command.get_short_help_str(200) == COMMANDS["train"][1]
+
+
+def test_importing_the_commands_is_light():
+    heavy = ["keras", "tensorflow", "jax", "pandas", "sklearn", "matplotlib", "onnxruntime", "rich"]
+    names = f"[name for name in {heavy} if name in sys.modules]"
+    code = f"import sys, fertools.cli.train, fertools.cli.evaluate; print({names})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stdout == "[]\n", result.stderr
+
+
+def test_progress_at_a_terminal(monkeypatch, capsys):
+    from fertools.cli.progress import Progress
+    from fertools.training import Epoch
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress(epochs=12, steps=5, done=2) as progress:
+        progress.step(3, 4, 1.5)
+        task = progress.bar.tasks[0]
+        assert (task.completed, task.total) == (4, 50)
+        assert task.description == "epoch 3/12  loss 1.5000"
+        progress.epoch(Epoch(3, 1.25, 0.5, 1.5, 0.25, 0.01, 65.0), best=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "epoch  3/12  loss 1.2500  accuracy 50.00%" in " ".join(captured.err.split("\n"))

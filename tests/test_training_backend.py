@@ -1,0 +1,102 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fertools.errors import ConfigError, MissingExtraError, ProviderError
+from fertools.processor import processor
+from fertools.training import backend
+from fertools.training.backend import import_keras, select_device
+
+
+def test_device():
+    device = select_device("cpu")
+    assert device.backend == import_keras().backend.backend()
+    assert (device.kind, device.name) == ("cpu", processor()[0])
+    assert device.has_bfloat16 == bool({"avx512_bf16", "amx_bf16", "bf16"} & processor()[1])
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    name = import_keras().backend.backend()
+    monkeypatch.setitem(backend.GPU_NAMES, name, lambda hide: None)
+    with pytest.raises(
+        ProviderError, match=f"device=gpu: the {name} backend sees no GPU here; use --device cpu"
+    ):
+        select_device("gpu")
+    assert select_device("auto").kind == "cpu"
+
+
+def test_a_gpu(monkeypatch):
+    name = import_keras().backend.backend()
+    monkeypatch.setitem(backend.GPU_NAMES, name, lambda hide: None if hide else "H100")
+    for wanted, kind in (("auto", "gpu"), ("gpu", "gpu"), ("cpu", "cpu")):
+        assert select_device(wanted).kind == kind
+
+
+def test_another_backend(monkeypatch):
+    monkeypatch.setattr(backend, "GPU_NAMES", {"jax": None})
+    if import_keras().backend.backend() != "jax":
+        with pytest.raises(ConfigError, match="set KERAS_BACKEND to jax"):
+            select_device("auto")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (ModuleNotFoundError("No module", name="keras"), MissingExtraError, "^keras is not installed"),
+        (
+            ModuleNotFoundError("No module", name="tensorflow.x"),
+            MissingExtraError,
+            "^tensorflow is not installed",
+        ),
+        (ImportError("libfoo.so: cannot open"), ProviderError, "does not load: libfoo.so"),
+        (ValueError("Unable to import backend : foo"), ConfigError, "set KERAS_BACKEND"),
+    ],
+)
+def test_import_errors(monkeypatch, capfd, raised, expected, message):
+    def broken(name):
+        os.write(2, b"what went wrong\n")
+        raise raised
+
+    monkeypatch.setattr(backend, "import_module", broken)
+    with pytest.raises(expected, match=message):
+        import_keras()
+    assert capfd.readouterr().err == "what went wrong\n"
+
+
+def test_stderr_is_held_back_and_restored(monkeypatch, capfd):
+    monkeypatch.setattr(backend, "import_module", lambda name: os.write(2, b"chatter\n"))
+    import_keras()
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+def run(code, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, **options
+    )
+
+
+def test_start_up_is_silent():
+    code = """
+from fertools.training.backend import import_keras, select_device
+keras = import_keras()
+select_device("auto")
+network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+network.compile("sgd", "mse")
+network.fit(keras.ops.ones((4, 2)), keras.ops.ones((4, 1)), verbose=0)
+"""
+    result = run(code)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_without_stderr():
+    code = """
+import os
+from fertools.training.backend import _quiet_stderr
+os.close(2)
+with _quiet_stderr():
+    print(1)
+"""
+    assert run(code).stdout == "1\n"

@@ -1,0 +1,103 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None,
+    reason="jax is not installed: Keras' other backend cannot be tried",
+)
+
+#: Trains straight through, and once more with an interruption; writes what came out.
+CODE = """
+import json
+import sys
+from pathlib import Path
+
+from fertools.training.backend import import_keras
+
+keras = import_keras()
+import numpy as np
+from tiny_training import Stop, comparable, config, create, dataset
+
+from fertools.models.prediction import probabilities
+from fertools.training import callbacks
+from fertools.training.trainer import train
+
+root, compiled, seeds = Path(sys.argv[1]), [], []
+begin = callbacks.EpochSeeds.on_epoch_begin
+
+def noted(self, epoch, logs=None):
+    begin(self, epoch, logs)
+    compiled.append(bool(self.model.jit_compile))
+    found = [v for v in self.model.variables if v.name == callbacks.SEED_STATE]
+    seeds.append([epoch, len(found), int(found[0].numpy()[0])])
+
+callbacks.EpochSeeds.on_epoch_begin = noted
+straight = train(create(root / "straight", config(epochs=2)), dataset())
+resumed = create(root / "resumed", config(epochs=2))
+try:
+    train(resumed, dataset(), observer=Stop(1))
+except KeyboardInterrupt:
+    train(resumed, dataset())
+one, other = (keras.saving.load_model(run.best) for run in (straight, resumed))
+np.save(root / "probabilities.npy", probabilities(one, dataset().images))
+print(json.dumps({
+    "backend": straight.facts["device"]["backend"],
+    "tensorflow": "tensorflow" in sys.modules,
+    "compiled": compiled,
+    "seeds": seeds,
+    "same": comparable(straight) == comparable(resumed)
+    and all(np.array_equal(*pair) for pair in zip(one.get_weights(), other.get_weights())),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    root = tmp_path_factory.mktemp("jax")
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", CODE, root]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert result.returncode == 0, result.stderr
+    return root, json.loads(result.stdout)
+
+
+def test_training_on_jax(outcome):
+    _, found = outcome
+    assert found["backend"] == "jax"
+    assert not found["tensorflow"]
+
+
+def test_steps_are_compiled(outcome):
+    assert outcome[1]["compiled"] == [True] * 4
+
+
+def test_resumes_exactly(outcome):
+    assert outcome[1]["same"]
+    first, second, again, resumed = outcome[1]["seeds"]
+    assert (first, second) == (again, resumed)
+    assert first[1:] != second[1:]
+    assert first[1] == 2  # augmentation and dropout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
+def test_the_network_is_the_same_on_tensorflow(outcome):
+    from fertools.training.backend import import_keras
+
+    keras = import_keras()
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras runs on another backend than tensorflow")
+    from tiny_training import dataset
+
+    from fertools.models.prediction import probabilities
+
+    network = keras.saving.load_model(outcome[0] / "straight" / "best.keras")
+    expected = np.load(outcome[0] / "probabilities.npy")
+    np.testing.assert_allclose(probabilities(network, dataset().images), expected, atol=1e-5)

@@ -1,0 +1,242 @@
+import dataclasses
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import tiny_training
+from tiny_training import Stop, comparable, config, create, dataset
+
+from fertools.data import Dataset
+from fertools.errors import DataError, MissingExtraError, RunError
+from fertools.evaluation import evaluate
+from fertools.models.prediction import probabilities
+from fertools.training import Run
+from fertools.training.backend import import_keras
+from fertools.training.feedback import is_over, plateau_rate
+
+keras = import_keras()
+
+from fertools.training import trainer  # noqa: E402
+from fertools.training.trainer import train, versions  # noqa: E402
+
+#: Configurations, and when in epoch 2 their processes are killed.
+KILLED = {"sequential": "middle", "adam": "commit"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that went straight through."""
+    return train(create(tmp_path_factory.mktemp("run")), dataset())
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Runs whose processes were killed, side by side."""
+    root = tmp_path_factory.mktemp("killed")
+    processes = []
+    for name, when in KILLED.items():
+        command = [sys.executable, tiny_training.__file__, root / name, name, when]
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    for process in processes:
+        _, output = process.communicate(timeout=200)
+        assert process.returncode == -9, output
+    return {name: Run.open(root / name) for name in KILLED}
+
+
+def weights(run):
+    return keras.saving.load_model(run.best).get_weights()
+
+
+def assert_same(one, other):
+    assert comparable(one) == comparable(other)
+    for left, right in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(left, right)
+    for metrics in (first := one.metrics), (second := other.metrics):
+        metrics.pop("seconds")
+    assert first == second
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_run_ends_as_if_it_had_not_been(killed, name, tmp_path):
+    run = killed[name]
+    assert [row.epoch for row in run.history()] == [1]
+    assert run.weights(2).exists() == (KILLED[name] == "commit")
+    straight = train(create(tmp_path / "straight", config(name)), dataset())
+    assert_same(train(run, dataset()), straight)
+    left = {"config.json", "run.json", "history.csv", "best.keras", "history.png", "metrics.json"}
+    assert {path.name for path in run.path.iterdir()} == left
+
+
+def test_plateau_and_early_stopping(tmp_path):
+    settings = config("adam", epochs=8, early_stopping=5)
+    run = train(create(tmp_path / "run", settings), dataset())
+    history = run.history()
+    expected = [plateau_rate(settings, history[:done]) for done in range(len(history))]
+    assert [row.learning_rate for row in history] == pytest.approx(expected)
+    assert expected[-1] < expected[0]
+    assert is_over(settings, history)
+    assert not any(is_over(settings, history[:done]) for done in range(len(history)))
+
+
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_interrupted_after_any_epoch(finished, tmp_path, epoch):
+    run = create(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, dataset(), observer=Stop(epoch))
+    assert not run.finished
+    keras.utils.set_random_seed(99)
+    assert_same(train(Run.open(run.path), dataset()), finished)
+
+
+def test_interrupted_where_early_stopping_ended_it(tmp_path):
+    straight = train(create(tmp_path / "straight", config("adam", epochs=12)), dataset())
+    run = create(tmp_path / "run", config("adam", epochs=12))
+    with pytest.raises(KeyboardInterrupt):
+        train(run, dataset(), observer=Stop(len(straight.history())))
+    assert_same(train(run, dataset()), straight)
+
+
+def test_seed_decides(finished, tmp_path):
+    other = train(create(tmp_path / "run", config(seed=1)), dataset())
+    assert comparable(other)[0].loss != comparable(finished)[0].loss
+
+
+def test_saved_network(finished):
+    network = keras.saving.load_model(finished.best, safe_mode=True)
+    assert {variable.dtype for variable in network.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert not network.compiled
+    assert "optimizer" not in " ".join(zipfile.ZipFile(finished.best).namelist())
+    assert keras.models.model_from_json(network.to_json()).to_json() == network.to_json()
+
+
+def test_metrics_are_those_of_the_saved_network(finished):
+    validation = dataset().split("validation")
+    measured = evaluate(
+        probabilities(keras.saving.load_model(finished.best), validation.images), validation.labels
+    )
+    assert finished.metrics["validation"]["accuracy"] == measured.accuracy
+    best = finished.history()[finished.metrics["best_epoch"] - 1]
+    assert best.val_accuracy == measured.accuracy
+    assert best.val_loss == pytest.approx(measured.log_loss, abs=1e-6)
+    assert finished.metrics["epochs"] == 4
+
+
+def test_saved_weights_are_averages(tmp_path):
+    options = {"epochs": 5, "schedule": "constant", "learning_rate": 0.05}
+    raw, averaged = (
+        train(create(tmp_path / str(ema), config(ema=ema, **options)), dataset()) for ema in (0.0, 0.9)
+    )
+    # The steps are the same, what is measured and saved is not.
+    losses = [[row.loss for row in run.history()] for run in (raw, averaged)]
+    assert losses[0] == losses[1]
+    assert raw.history()[-1].val_loss != averaged.history()[-1].val_loss
+    assert np.abs(weights(raw)[0] - weights(averaged)[0]).max() > 1e-4
+
+
+def test_label_smoothing_changes_the_training_loss_alone(tmp_path):
+    losses = {}
+    for value in (0.0, 0.5):
+        settings = config(epochs=1, label_smoothing=value, learning_rate=1e-6)
+        row = train(create(tmp_path / str(value), settings), dataset()).history()[0]
+        losses[value] = row.loss, row.val_loss
+    assert losses[0.0][0] != losses[0.5][0]
+    assert losses[0.0][1] == pytest.approx(losses[0.5][1], rel=1e-3)
+
+
+def test_a_loss_that_is_no_number(tmp_path):
+    run = create(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, dataset(), observer=Stop(1))
+
+    def poison(name, item):
+        if isinstance(item, h5py.Dataset) and item.shape == (3, 3, 1, 4):
+            item[...] = np.nan
+
+    with h5py.File(run.weights(1), "r+") as file:
+        file.visititems(poison)
+    with pytest.raises(RunError, match=r"the loss is no number in epoch 2; train anew, learning slower"):
+        train(run, dataset())
+    assert [row.epoch for row in run.history()] == [1]
+
+
+def test_a_finished_run_is_not_resumed(finished):
+    before = comparable(finished)
+    with pytest.raises(RunError, match="this run is finished; nothing to resume"):
+        train(finished, dataset())
+    assert comparable(finished) == before
+
+
+def test_other_data_are_refused(tmp_path):
+    run = create(tmp_path / "run")
+    with pytest.raises(RunError, match="made with other data than synthetic; give --data the same source"):
+        train(run, dataset(seed=1))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x89HDF broken"])
+def test_a_damaged_state(tmp_path, content):
+    run = create(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, dataset(), observer=Stop(1))
+    run.weights(1).unlink()
+    if content is not None:
+        run.weights(1).write_bytes(content)
+    with pytest.raises(RunError, match=r"last-0001\.weights\.h5: missing or damaged"):
+        train(run, dataset())
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_a_split_is_missing(tmp_path, name):
+    whole = dataset()
+    usage = np.where(whole.usage == ("train", "validation").index(name), 2, whole.usage).astype(np.uint8)
+    with pytest.raises(DataError, match=f"no {name} images"):
+        create(tmp_path / "run", source=Dataset("half", whole.images, whole.labels, usage))
+    assert not (tmp_path / "run").exists()
+
+
+def test_facts(finished):
+    facts = finished.facts
+    assert facts["data"] == {
+        "source": "synthetic",
+        "name": "synthetic",
+        "fingerprint": dataset().fingerprint,
+        "images": {"train": 70, "validation": 35, "test": 14},
+        "notes": [],
+    }
+    assert facts["device"]["backend"] == keras.backend.backend()
+    assert facts["precision"] in ("float32", "mixed_bfloat16")
+    assert facts["versions"]["keras"] == keras.__version__
+
+
+def test_versions():
+    assert versions("numpy")["numpy"] == np.__version__
+    assert {"python", "fertools", "keras", "numpy"} <= versions().keys()
+
+
+def test_tensorboard_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="tensorboard is not installed"):
+        train(create(tmp_path / "run"), dataset(), tensorboard=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_bfloat16", "resolved"),
+    [
+        ("auto", True, "mixed_bfloat16"),
+        ("auto", False, "float32"),
+        ("mixed_bfloat16", False, "mixed_bfloat16"),
+    ],
+)
+def test_precision(wanted, has_bfloat16, resolved):
+    from fertools.training.backend import Device
+    from fertools.training.trainer import resolve_precision
+
+    device = Device("tensorflow", "cpu", "any", has_bfloat16)
+    assert resolve_precision(dataclasses.replace(config(), precision=wanted), device) == resolved
+
+
+def test_dtype_policy_is_left_as_it_was(finished):
+    assert keras.config.dtype_policy().name == "float32"
