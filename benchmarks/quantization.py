@@ -1,0 +1,144 @@
+"""Ways to quantize a network, side by side: size, fidelity to Keras, accuracy, speed.
+
+    python benchmarks/quantization.py runs/sequential-001/best.keras fer2013.csv
+
+Calibrates on the train split and measures on the validation split: the test split is for the way that was
+chosen. Times are milliseconds at batch 1 on one thread, the variants in turns, as a ratio to float32.
+Needs the extra ``train``.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fertools import data
+from fertools.data import Split
+from fertools.export.quantization import QuantizeConfig
+from fertools.processor import int8_features, processor
+from fertools.training.backend import import_keras
+from fertools.verification.gates import agreement, correct, largest_difference
+from fertools.verification.timing import can_pin, interleaved, one_processor
+
+import_keras()
+
+from fertools.export.graph import to_onnx  # noqa: E402  Keras is to be imported quietly first
+from fertools.export.quantization import quantize  # noqa: E402
+from fertools.models.prediction import load, probabilities  # noqa: E402
+
+DEFAULT = QuantizeConfig(images=2048)
+VARIANTS = {
+    "per channel, 7 bits, minmax of 2048": DEFAULT,
+    "per tensor": dataclasses.replace(DEFAULT, per_channel=False),
+    "8 bits": dataclasses.replace(DEFAULT, reduce_range=False),
+    "per tensor, 8 bits": dataclasses.replace(DEFAULT, per_channel=False, reduce_range=False),
+    "minmax of 512": dataclasses.replace(DEFAULT, images=512),
+    "minmax of 32": dataclasses.replace(DEFAULT, images=32),
+    "percentile of 256": dataclasses.replace(DEFAULT, images=256, method="percentile"),
+}
+BATCH = 64
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One variant; shares, the time of the float32 file is 1."""
+
+    variant: str
+    bytes: int
+    agreement: float
+    difference: float
+    accuracy: float
+    milliseconds: float
+    time_ratio: float
+
+
+def open_graph(serialized: bytes) -> Network:
+    """uint8 (n, 48, 48) -> float32 (n, 7) on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"image": images[..., None]})[0]
+
+
+def measure(file: Path, train: Split, validation: Split) -> list[Row]:
+    """A row for float32 and for each variant."""
+    network = load(file)
+    model = to_onnx(network)
+    serialized = {"float32": model.SerializeToString()}
+    for name, config in VARIANTS.items():
+        images = min(config.images or 0, len(train))
+        quantized = quantize(model, train.images, dataclasses.replace(config, images=images))
+        serialized[name] = quantized.SerializeToString()
+    graphs = {name: open_graph(graph) for name, graph in serialized.items()}
+    face = validation.images[:1]
+    calls = {name: lambda graph=graph: graph(face) for name, graph in graphs.items()}
+    if can_pin():
+        with one_processor():
+            times = interleaved(calls)
+    else:
+        times = interleaved(calls)
+
+    reference = probabilities(network, validation.images)
+    rows = []
+    for name, graph in graphs.items():
+        starts = range(0, len(validation), BATCH)
+        found = np.concatenate([graph(validation.images[start : start + BATCH]) for start in starts])
+        rows.append(
+            Row(
+                name,
+                len(serialized[name]),
+                agreement(reference, found),
+                largest_difference(reference, found),
+                correct(found, validation.labels) / len(validation),
+                times[name],
+                times[name] / times["float32"],
+            )
+        )
+    return rows
+
+
+def print_table(rows: list[Row], images: int) -> None:
+    print(f"{processor()[0]} ({', '.join(int8_features())}), {images:,} validation images")
+    print(f"{'':<36}{'MB':>7}{'agreement':>11}{'max diff':>10}{'accuracy':>10}{'ms':>8}{'time':>7}")
+    for row in rows:
+        print(
+            f"{row.variant:<36}{row.bytes / 1e6:>7.2f}{row.agreement:>11.2%}{row.difference:>10.3f}"
+            f"{row.accuracy:>10.2%}{row.milliseconds:>8.2f}{row.time_ratio:>7.2f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, metavar="KERAS_FILE")
+    parser.add_argument("source", metavar="SRC", help="the data set that the network was trained on")
+    parser.add_argument("--limit", type=int, help="at most so many images of each split, for a rehearsal")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    dataset = data.load(options.source)
+    train, validation = (dataset.split(name) for name in ("train", "validation"))
+    if options.limit:
+        train, validation = (
+            Split(split.images[: options.limit], split.labels[: options.limit])
+            for split in (train, validation)
+        )
+    rows = measure(options.file, train, validation)
+    if options.json:
+        environment = {"processor": processor()[0], "int8_features": int8_features()}
+        document = {"environment": environment, "images": len(validation), "seed": DEFAULT.seed}
+        print(json.dumps({**document, "rows": [dataclasses.asdict(row) for row in rows]}, indent=2))
+    else:
+        print_table(rows, len(validation))
+
+
+if __name__ == "__main__":
+    main()
