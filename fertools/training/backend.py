@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ def import_keras() -> ModuleType:
     backend is there but does not load, ConfigError where KERAS_BACKEND names none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Its warnings are about tracing one function a network, which is what several networks need.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with _quiet_stderr():
             keras = import_module("keras")
