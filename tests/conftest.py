@@ -31,3 +31,17 @@ def small_export(small_run, small_data, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("exported") / "small"
     return export(Run.open(small_run), small_data, folder, quantization=QuantizeConfig(images=256)).folder
+
+
+@pytest.fixture(scope="session")
+def blank_run(small_run, small_data, tmp_path_factory) -> Path:
+    """The same network with blank training images, from which int8 is calibrated wrong for all others."""
+    from small_run import write_run
+
+    from fertools.data import Dataset
+    from fertools.models.prediction import load
+
+    images = small_data.images.copy()
+    images[small_data.usage == 0] = 0
+    blank = Dataset("blank", images, small_data.labels, small_data.usage)
+    return write_run(tmp_path_factory.mktemp("runs") / "blank", load(small_run / "best.keras"), blank)

@@ -1,4 +1,4 @@
-"""A finished run of a network that trains in seconds, for tests of what comes after training."""
+"""A finished run of a network that trains in seconds, and other networks, to export and verify."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 
 from fertools import data
 from fertools.data import Dataset
@@ -85,3 +87,55 @@ def write_run(folder: Path, network: Any, faces: Dataset) -> Path:
         (folder / name).write_text(json.dumps(document))
     network.save(folder / "best.keras")
     return folder
+
+
+def randomize(network: Any, seed: int = 0) -> Any:
+    """Give biases, and the statistics, scales and offsets of norms, values far from 0 and 1."""
+    from keras import layers
+
+    random = np.random.default_rng(seed)
+    for layer in network.layers:
+        if getattr(layer, "use_bias", False):
+            layer.bias.assign(random.normal(0, 0.1, layer.bias.shape))
+        if isinstance(layer, layers.BatchNormalization):
+            size = layer.moving_mean.shape
+            layer.moving_mean.assign(random.normal(0, 0.5, size))
+            layer.moving_variance.assign(random.uniform(0.2, 3, size))
+            if layer.scale:
+                layer.gamma.assign(random.uniform(-1.5, 1.5, size))
+            if layer.center:
+                layer.beta.assign(random.normal(0, 0.5, size))
+    return network
+
+
+def branched() -> Any:
+    """A network whose norm "plain" can be folded, and the others not, for the reasons in their names."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((12, 12, 1))
+    trunk = layers.Conv2D(4, 3, padding="same")(image)
+    trunk = layers.BatchNormalization(name="plain")(trunk)
+    forked = layers.Conv2D(4, 3, padding="same")(trunk)
+    left = layers.BatchNormalization(name="behind_a_fork")(forked)
+    summed = layers.Add()([left, forked])
+    summed = layers.BatchNormalization(name="behind_an_add")(summed)
+    bent = layers.Conv2D(4, 3, activation="relu")(summed)
+    bent = layers.BatchNormalization(name="behind_an_activation")(bent)
+    shared = layers.BatchNormalization(name="shared")
+    first = shared(layers.Conv2D(3, 1)(bent))
+    second = shared(layers.Activation("tanh")(layers.Conv2D(3, 1)(bent)))
+    merged = layers.Concatenate()([first, second])
+    # As many rows as channels: only the axis tells them apart.
+    rows = layers.Conv2D(10, 1)(merged)
+    rows = layers.BatchNormalization(axis=1, name="along_rows")(rows)
+    flat = layers.Flatten()(layers.SpatialDropout2D(0.3)(rows))
+    return keras.Model(image, layers.Dense(7, activation="softmax")(flat))
+
+
+def run_onnxruntime(model: onnx.ModelProto, faces: np.ndarray) -> np.ndarray:
+    """float32 (n, 7) of uint8 (n, 48, 48), on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return session.run(["probabilities"], {"image": faces[..., None]})[0]

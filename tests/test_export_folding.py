@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from small_run import branched, randomize
 
 from fertools.training.backend import import_keras
 
@@ -8,23 +9,6 @@ layers = keras.layers
 
 from fertools.export.folding import fold  # noqa: E402
 from fertools.models import build  # noqa: E402
-
-
-def randomize(network, seed=0):
-    """Give biases, and the statistics, scales and offsets of norms, values far from 0 and 1."""
-    random = np.random.default_rng(seed)
-    for layer in network.layers:
-        if getattr(layer, "use_bias", False):
-            layer.bias.assign(random.normal(0, 0.1, layer.bias.shape))
-        if isinstance(layer, layers.BatchNormalization):
-            size = layer.moving_mean.shape
-            layer.moving_mean.assign(random.normal(0, 0.5, size))
-            layer.moving_variance.assign(random.uniform(0.2, 3, size))
-            if layer.scale:
-                layer.gamma.assign(random.uniform(-1.5, 1.5, size))
-            if layer.center:
-                layer.beta.assign(random.normal(0, 0.5, size))
-    return network
 
 
 def norms(network):
@@ -72,28 +56,6 @@ def test_without_bias_scale_or_center(scale, center):
     folded = fold(randomize(network))
     assert norms(folded) == []
     assert largest_difference(network, folded, (8, 8, 8, 1)) < 1e-5
-
-
-def branched():
-    """Its norms: "plain" can be folded, the others cannot, each for the reason in its name."""
-    image = keras.Input((12, 12, 1))
-    trunk = layers.Conv2D(4, 3, padding="same")(image)
-    trunk = layers.BatchNormalization(name="plain")(trunk)
-    forked = layers.Conv2D(4, 3, padding="same")(trunk)
-    left = layers.BatchNormalization(name="behind_a_fork")(forked)
-    summed = layers.Add()([left, forked])
-    summed = layers.BatchNormalization(name="behind_an_add")(summed)
-    bent = layers.Conv2D(4, 3, activation="relu")(summed)
-    bent = layers.BatchNormalization(name="behind_an_activation")(bent)
-    shared = layers.BatchNormalization(name="shared")
-    first = shared(layers.Conv2D(3, 1)(bent))
-    second = shared(layers.Activation("tanh")(layers.Conv2D(3, 1)(bent)))
-    merged = layers.Concatenate()([first, second])
-    # As many rows as channels: only the axis tells them apart.
-    rows = layers.Conv2D(10, 1)(merged)
-    rows = layers.BatchNormalization(axis=1, name="along_rows")(rows)
-    flat = layers.Flatten()(layers.SpatialDropout2D(0.3)(rows))
-    return keras.Model(image, layers.Dense(7, activation="softmax")(flat))
 
 
 def test_branches_fold_only_where_it_is_exact():

@@ -2,14 +2,18 @@ from collections import Counter
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
-from test_export_folding import branched, keras, layers, randomize
+from small_run import branched, randomize, run_onnxruntime
 
-from fertools.export.graph import to_onnx
 from fertools.models import build
 from fertools.models.prediction import probabilities
+from fertools.training.backend import import_keras
+
+keras = import_keras()
+layers = keras.layers
+
+from fertools.export.graph import to_onnx  # noqa: E402
 
 FACES = np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8)
 
@@ -22,13 +26,6 @@ def network():
 @pytest.fixture(scope="module")
 def model(network):
     return to_onnx(network)
-
-
-def run_onnxruntime(model, faces):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    return session.run(["probabilities"], {"image": faces[..., None]})[0]
 
 
 def describe(value):

@@ -1,0 +1,232 @@
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from small_run import COUNTS, run_onnxruntime, write_run
+
+from fertools import contract, data
+from fertools.data import Dataset
+from fertools.errors import ConfigError, DataError, GateError, ModelError, RunError
+from fertools.export import QuantizeConfig, export
+from fertools.export.graph import to_onnx
+from fertools.export.quantization import quantize
+from fertools.models.prediction import load, probabilities
+from fertools.runtime import Predictor
+from fertools.runtime.metadata import INPUT_CONTRACT, METADATA_KEY
+from fertools.training import Run
+from fertools.training.backend import import_keras
+
+FILES = ["MODEL_CARD.md", "model.int8.onnx", "model.json", "model.keras", "model.onnx", "report.json"]
+
+
+def listing(folder):
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def copied_run(small_run, tmp_path):
+    """A run folder to spoil."""
+    return Run.open(shutil.copytree(small_run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def report(small_export):
+    return json.loads((small_export / "report.json").read_text())
+
+
+def test_files(small_export, report):
+    assert sorted(listing(small_export)) == FILES
+    assert report["schema_version"] == 1
+    assert {name: facts["sha256"] for name, facts in report["files"].items()} == {
+        name: digest for name, digest in listing(small_export).items() if name != "report.json"
+    }
+    assert small_export.stat().st_mode & 0o077 != 0  # as the umask has it, not as a temporary folder
+
+
+def test_without_quantization_there_is_no_int8_file(small_run, small_data, tmp_path):
+    done = export(Run.open(small_run), small_data, tmp_path / "out")
+    assert sorted(listing(done.folder)) == [name for name in FILES if "int8" not in name]
+    assert [row.model for row in done.report.rows] == ["keras", "onnx"]
+    assert "Quantization" not in (done.folder / "MODEL_CARD.md").read_text()
+    assert json.loads((done.folder / "report.json").read_text())["quantization"] is None
+
+
+def test_architecture_loads_in_safe_mode(small_export, small_data):
+    keras = import_keras()
+    network = keras.models.model_from_json((small_export / "model.json").read_text())
+    whole = keras.saving.load_model(small_export / "model.keras", safe_mode=True)
+    network.set_weights(whole.get_weights())
+    faces = small_data.images[:4]
+    np.testing.assert_array_equal(probabilities(network, faces), probabilities(whole, faces))
+    assert getattr(whole, "optimizer", None) is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_metadata(small_run, small_export, small_data, report, precision):
+    predictor = Predictor(small_export, precision=precision, threads=1)
+    info = predictor.info
+    network = load(small_run / "best.keras")
+    weights = b"".join(array.astype("<f4").tobytes() for array in network.get_weights())
+    assert info.name == "sequential"
+    assert info.labels == contract.LABELS
+    assert info.parameters == 20_167
+    assert info.precision == precision
+    assert info.data == {"name": "small.npz", "fingerprint": small_data.fingerprint}
+    assert info.weights_sha256 == hashlib.sha256(weights).hexdigest()
+    assert set(info.versions) == {"fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"}
+    test = small_data.split("test")
+    accuracy = np.mean(predictor.probabilities(test.images).argmax(axis=1) == test.labels)
+    assert info.accuracy == {"split": "test", "images": 350, "value": pytest.approx(accuracy)}
+    assert accuracy > 0.6
+    stored = onnx.load(predictor.path).metadata_props
+    document = next(json.loads(item.value) for item in stored if item.key == METADATA_KEY)
+    assert document["input"] == INPUT_CONTRACT
+    rows = {row["model"]: row for row in report["verification"]["rows"]}
+    name = {"float32": "onnx", "int8": "int8"}[precision]
+    assert rows[name]["evaluation"]["accuracy"] == info.accuracy["value"]
+
+
+def test_int8_is_calibrated_on_train_alone(small_run, small_export, small_data, report):
+    expected = quantize(
+        to_onnx(load(small_run / "best.keras")),
+        small_data.split("train").images,
+        QuantizeConfig(images=256),
+    )
+    faces = small_data.split("test").images[:64]
+    found = onnx.load(small_export / "model.int8.onnx")
+    np.testing.assert_array_equal(run_onnxruntime(found, faces), run_onnxruntime(expected, faces))
+    assert report["quantization"] == {
+        "images": 256, "method": "minmax", "per_channel": True, "reduce_range": True, "seed": 0,
+    }  # fmt: skip
+
+
+def test_all_train_images_calibrate_if_they_are_few(small_run, small_data, tmp_path):
+    said = []
+    export(Run.open(small_run), small_data, tmp_path / "out", quantization=QuantizeConfig(), say=said.append)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["quantization"]["images"] == COUNTS[0]
+    assert "calibrated on 1400 training images" in " ".join(said)
+    assert "--calibration" not in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
+def test_written_files_tell_nothing_of_the_machine(small_run, small_export):
+    for name in ("report.json", "MODEL_CARD.md", "model.json", "model.onnx", "model.int8.onnx"):
+        content = (small_export / name).read_bytes()
+        for path in (small_run.parent, small_run.parent.parent, small_export.parent):
+            assert str(path).encode() not in content, name
+
+
+def test_a_repeated_export_takes_the_place_of_the_first(small_run, small_data, small_export, tmp_path):
+    folder = shutil.copytree(small_export, tmp_path / "out")
+    export(Run.open(small_run), small_data, folder)
+    assert sorted(listing(folder)) == [name for name in FILES if "int8" not in name]
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_through_a_link(small_run, small_data, small_export, tmp_path):
+    folder = shutil.copytree(small_export, tmp_path / "real")
+    (tmp_path / "link").symlink_to(folder)
+    export(Run.open(small_run), small_data, tmp_path / "link")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link", "real"]
+    assert (tmp_path / "link").is_symlink()
+    assert len(listing(folder)) == 5
+
+
+def test_other_data_needs_force(blank_run, small_export, tmp_path):
+    folder = shutil.copytree(small_export, tmp_path / "out")
+    before = listing(folder)
+    dataset = data.load(blank_run.with_suffix(".npz"))
+    with pytest.raises(RunError, match=r"made from small\.npz, not blank\.npz; replace it with --force"):
+        export(Run.open(blank_run), dataset, folder)
+    assert listing(folder) == before
+    export(Run.open(blank_run), dataset, folder, force=True)
+    assert json.loads((folder / "report.json").read_text())["model"]["data"]["name"] == "blank.npz"
+
+
+@pytest.mark.parametrize("spoil", ["no export", "a file too many", "a file", "below a file"])
+def test_what_is_no_export_is_never_touched(small_run, small_data, small_export, tmp_path, spoil):
+    folder = tmp_path / "out"
+    if spoil == "no export":
+        folder.mkdir()
+        (folder / "report.json").write_text("{}")
+    elif spoil == "a file too many":
+        shutil.copytree(small_export, folder)
+        (folder / "notes.txt").write_text("mine")
+    else:
+        folder.write_text("mine")
+    if spoil == "below a file":
+        folder = folder / "out"
+    before = [(path, path.is_file() and path.read_bytes()) for path in sorted(tmp_path.rglob("*"))]
+    said = []
+    with pytest.raises(RunError, match=r"choose another folder with --out"):
+        export(Run.open(small_run), small_data, folder, force=True, say=said.append)
+    assert [(path, path.is_file() and path.read_bytes()) for path in sorted(tmp_path.rglob("*"))] == before
+    assert said == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_export_leaves_nothing(small_run, small_data, small_export, tmp_path, error):
+    folder = shutil.copytree(small_export, tmp_path / "out")
+    before = listing(folder)
+
+    def say(message):
+        if message.startswith("verifying"):
+            assert len(list(tmp_path.iterdir())) == 2  # the files are made beside
+            raise error
+
+    with pytest.raises(error):
+        export(Run.open(small_run), small_data, folder, say=say)
+    assert listing(folder) == before
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_broken_gate_leaves_nothing(blank_run, tmp_path):
+    dataset = data.load(blank_run.with_suffix(".npz"))
+    with pytest.raises(GateError, match="nothing written") as caught:
+        export(Run.open(blank_run), dataset, tmp_path / "out", quantization=QuantizeConfig())
+    assert list(tmp_path.iterdir()) == []
+    report = caught.value.report
+    assert [gate.passed for gate in report.gates] == [True, True, False, False, True]
+    assert f"int8: top-1 agreement: {report.row('int8').agreement:.6g} (at least 0.98)" in str(caught.value)
+
+
+def test_unfinished_run(copied_run, small_data, tmp_path):
+    (copied_run.path / "metrics.json").unlink()
+    with pytest.raises(RunError, match="not finished; go on with 'fertools train --resume"):
+        export(copied_run, small_data, tmp_path / "out")
+
+
+def test_wrong_data(small_run, blank_run, tmp_path):
+    with pytest.raises(RunError, match=r"trained on other data than blank\.npz"):
+        export(Run.open(small_run), data.load(blank_run.with_suffix(".npz")), tmp_path / "out")
+
+
+def test_no_test_split(small_run, small_data, tmp_path):
+    kept = small_data.usage < 2
+    parts = (array[kept] for array in (small_data.images, small_data.labels, small_data.usage))
+    run = write_run(tmp_path / "run", load(small_run / "best.keras"), Dataset("untested", *parts))
+    with pytest.raises(DataError, match="no test images"):
+        export(Run.open(run), data.load(run.with_suffix(".npz")), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_calibration_images_than_there_are(small_run, small_data, tmp_path):
+    with pytest.raises(DataError, match="the data has 1400: ask for at most 1400"):
+        export(Run.open(small_run), small_data, tmp_path / "out", quantization=QuantizeConfig(images=1401))
+
+
+def test_damaged_network(copied_run, small_data, tmp_path):
+    content = copied_run.best.read_bytes()
+    copied_run.best.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError, match="not a Keras model that can be loaded"):
+        export(copied_run, small_data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_backend(small_run, small_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(ConfigError, match="needs Keras on TensorFlow, not jax: unset KERAS_BACKEND"):
+        export(Run.open(small_run), small_data, tmp_path / "out")

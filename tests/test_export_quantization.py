@@ -1,0 +1,159 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+from small_run import run_onnxruntime
+
+from fertools.errors import ConfigError, DataError
+from fertools.export import QuantizeConfig
+from fertools.export.graph import to_onnx
+from fertools.export.quantization import quantize
+from fertools.models.prediction import load
+
+
+@pytest.fixture(scope="module")
+def train(small_data):
+    return small_data.split("train").images
+
+
+@pytest.fixture(scope="module")
+def test(small_data):
+    return small_data.split("test").images
+
+
+@pytest.fixture(scope="module")
+def model(small_run):
+    return to_onnx(load(small_run / "best.keras"))
+
+
+@pytest.fixture(scope="module")
+def int8(model, train):
+    return quantize(model, train, QuantizeConfig(images=256))
+
+
+def tensors(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def kernels(model):
+    return [array for array in tensors(model).values() if array.dtype == np.int8 and array.ndim >= 2]
+
+
+def producers(model):
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def test_the_image_is_the_first_quantized_tensor(int8):
+    node = next(node for node in int8.graph.node if "image" in node.input)
+    while node.op_type in ("Reshape", "Transpose"):
+        (node,) = (reader for reader in int8.graph.node if node.output[0] in reader.input)
+    assert node.op_type == "DequantizeLinear"
+    scale, zero_point = (tensors(int8)[name] for name in node.input[1:])
+    assert scale == np.float32(1 / 255)
+    assert zero_point.dtype == np.uint8
+    assert zero_point == 0
+    assert not {"Cast", "Mul"} & {node.op_type for node in int8.graph.node}
+
+
+def test_the_end_stays_in_float(int8):
+    softmax = producers(int8)["probabilities"]
+    assert softmax.op_type == "Softmax"
+    gemm = producers(int8)[softmax.input[0]]
+    assert gemm.op_type == "Gemm"
+    assert [tensors(int8)[name].dtype for name in gemm.input[1:]] == [np.float32, np.float32]
+    assert int8.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_everything_before_is_int8(int8):
+    made = producers(int8)
+    for node in int8.graph.node:
+        if node.op_type == "Conv" or (node.op_type == "Gemm" and made.get(node.input[1])):
+            assert [made[name].op_type for name in node.input] == ["DequantizeLinear"] * 3
+    assert len(kernels(int8)) == 3
+    onnx.checker.check_model(int8, full_check=True)
+
+
+def test_weights_have_seven_bits(int8):
+    # 2 * 255 * 64 fits 16 bits, so pairs of products cannot saturate on processors that add them there.
+    for kernel in kernels(int8):
+        assert -64 <= kernel.min() <= kernel.max() <= 64
+        assert abs(kernel.astype(int)).max() == 64
+
+
+def test_eight_bits_if_wanted(model, train):
+    for kernel in kernels(quantize(model, train, QuantizeConfig(images=35, reduce_range=False))):
+        assert abs(kernel.astype(int)).max() >= 127
+
+
+def test_scales_per_channel_or_per_tensor(model, int8, train):
+    def scales(graph):
+        return sorted(
+            array.size
+            for name, array in tensors(graph).items()
+            if array.dtype == np.int8 and name.endswith("zero_point")
+        )
+
+    assert scales(int8) == [8, 16, 32]
+    assert scales(quantize(model, train, QuantizeConfig(images=35, per_channel=False))) == [1, 1, 1]
+
+
+def test_keeps_the_probabilities(model, int8, test):
+    expected, found = run_onnxruntime(model, test), run_onnxruntime(int8, test)
+    assert np.mean(expected.argmax(axis=1) == found.argmax(axis=1)) >= 0.98
+    assert abs(found.sum(axis=1) - 1).max() < 1e-5
+    assert abs(expected - found).max() < 0.15
+
+
+def test_onnx_reference_agrees(int8, test):
+    model = onnx.ModelProto.FromString(int8.SerializeToString())
+    model.opset_import[0].version = 19  # means the same here; it has no DequantizeLinear of older ones
+    (reference,) = ReferenceEvaluator(model).run(None, {"image": test[:8, ..., None]})
+    np.testing.assert_allclose(run_onnxruntime(int8, test[:8]), reference, atol=0.02)
+
+
+def test_seed_decides(model, train):
+    first, again, other = (
+        quantize(model, train, QuantizeConfig(images=10, seed=seed)).SerializeToString(deterministic=True)
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_draws_no_more_images_than_asked_for(model, train):
+    """All images but the drawn ones replaced: nothing changes."""
+    drawn = np.random.default_rng(0).permutation(len(train))[:10]
+    others = np.zeros_like(train)
+    others[drawn] = train[drawn]
+    config = QuantizeConfig(images=10)
+    assert quantize(model, train, config) == quantize(model, others, config)
+
+
+def test_leaves_model_and_terminal_alone(model, train, capfd):
+    before = model.SerializeToString(deterministic=True)
+    for method in ("minmax", "percentile", "entropy"):
+        quantize(model, train, QuantizeConfig(images=8, method=method))
+    assert model.SerializeToString(deterministic=True) == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_number_of_images():
+    assert QuantizeConfig().resolved(10_000).images == 2048
+    assert QuantizeConfig().resolved(100).images == 100
+    assert QuantizeConfig(method="entropy").resolved(10_000).images == 256
+    with pytest.raises(DataError, match="asks for 101 training images and the data has 100"):
+        QuantizeConfig(images=101).resolved(100)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"images": 0}, "at least one image"),
+        ({"method": "best"}, "choose one of minmax, entropy, percentile"),
+        ({"method": "percentile", "images": 257}, "at most 256 images, not 257"),
+    ],
+)
+def test_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        QuantizeConfig(**fields)

@@ -1,0 +1,75 @@
+import hashlib
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fertools.verification.timing import can_pin, interleaved, one_processor
+
+pytestmark = pytest.mark.skipif(not can_pin(), reason="threads cannot be kept on a processor here")
+
+
+def affinities():
+    return {
+        int(task.name): os.sched_getaffinity(int(task.name)) for task in Path("/proc/self/task").iterdir()
+    }
+
+
+def waiting_thread():
+    """A thread that waits until it is told to end."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    return thread, end
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_all_threads_are_kept_on_one_processor_and_let_go(error):
+    old, end_old = waiting_thread()
+    before = affinities()
+    try:
+        with one_processor():
+            new, end_new = waiting_thread()
+            inside = affinities()
+            if error is not None:
+                raise error
+    except KeyboardInterrupt:
+        pass
+    after = affinities()
+    end_old.set()
+    end_new.set()
+    old.join()
+    new.join()
+    assert len(set.union(*(inside[thread] for thread in (*before, new.native_id)))) == 1
+    assert {thread: after[thread] for thread in before} == before
+    assert after[new.native_id] == set.union(*before.values())
+
+
+def test_work_of_several_threads_takes_one_processor():
+    block = bytes(4_000_000)
+
+    def work():
+        for _ in range(10):
+            hashlib.sha256(block)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with one_processor():
+        wall, used = time.perf_counter(), time.process_time()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wall, used = time.perf_counter() - wall, time.process_time() - used
+    assert used < 1.1 * wall
+
+
+def test_calls_take_turns():
+    order = []
+    times = interleaved(
+        {"quick": lambda: order.append("q"), "slow": lambda: (order.append("s"), time.sleep(0.002))}
+    )
+    assert times["quick"] < 2 <= times["slow"]
+    turns = "".join(order).replace("qqq", "", 1).replace("sss", "", 1)
+    assert turns == ("q" * 20 + "s" * 20) * 7
