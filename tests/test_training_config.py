@@ -3,7 +3,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fertools.errors import ConfigError
@@ -37,6 +37,7 @@ def test_every_field_is_tested():
     assert [*VALUES] == [field.name for field in dataclasses.fields(TrainConfig)]
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_good_values_survive_json(fields):
     config = TrainConfig(**fields)
@@ -46,6 +47,7 @@ def test_good_values_survive_json(fields):
 ANYTHING = st.none() | st.booleans() | st.text() | st.floats() | st.integers() | st.binary()
 
 
+@settings(deadline=None)
 @given(st.sampled_from([*VALUES]), ANYTHING)
 def test_any_other_value_is_a_config_error(name, value):
     with suppress(ConfigError):

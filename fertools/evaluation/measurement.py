@@ -77,8 +77,8 @@ def open_network(path: Path, precision: str = "auto") -> Network:
             (through ``fertools.runtime.Predictor``).
         precision: "auto", "float32" or "int8"; a run has float32 alone.
 
-    Raises ModelError, ProviderError or MissingExtraError as ``Predictor`` does, RunError if the run has no
-    readable network, ConfigError if it is asked for int8.
+    Raises ModelError, ProviderError or MissingExtraError as ``Predictor`` does, ModelError too if the run's
+    network is damaged, RunError if the run has none yet, ConfigError if it is asked for int8.
     """
     if is_run(path):
         if precision == "int8":
@@ -101,14 +101,9 @@ def is_run(path: Path) -> bool:
 
 
 def _keras_network(path: Path) -> Network:
-    from fertools.models.prediction import probabilities
-    from fertools.training.backend import import_keras
+    from fertools.models.prediction import load, probabilities
 
-    keras = import_keras()
     if not path.is_file():
         raise RunError(f"{path}: missing; the run has no finished epoch yet, resume it")
-    try:
-        network = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # whatever zip, JSON, HDF5 and Keras raise for a damaged file
-        raise RunError(f"{path}: cannot be read ({error}); train anew") from error
+    network = load(path)
     return lambda images: probabilities(network, images)
