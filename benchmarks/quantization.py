@@ -19,7 +19,7 @@ from fertools import data
 from fertools.data import Split
 from fertools.export.quantization import QuantizeConfig
 from fertools.processor import int8_features, processor
-from fertools.training.backend import import_keras
+from fertools.backend import import_keras
 from fertools.verification.gates import agreement, correct, largest_difference
 from fertools.verification.timing import can_pin, interleaved, one_processor
 

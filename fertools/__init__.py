@@ -4,6 +4,7 @@ The parts, from the data to the device::
 
     fertools.data          read, draw, inspect and convert labelled faces
     fertools.models        the networks, by name
+    fertools.backend       the Keras backend and the device in use
     fertools.training      train a network into a run folder that can be resumed
     fertools.evaluation    accuracy and its companions, from probabilities and labels
     fertools.export        a run as ONNX and int8 files with their model card

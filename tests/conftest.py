@@ -8,7 +8,7 @@ def small_run(tmp_path_factory) -> Path:
     """A finished run of a small network, its data in ``small.npz`` beside it. Not to be written to."""
     from small_run import small_faces, trained_network, write_run
 
-    from fertools.training.backend import import_keras
+    from fertools.backend import import_keras
 
     import_keras()
     faces = small_faces()

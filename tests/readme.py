@@ -45,8 +45,8 @@ def result() -> str:
         "",
         f"FER2013's PrivateTest, {verification['images']:,} images (de-duplicated:"
         f" {verification['images_unseen']:,}), one view, one seed, never used to choose anything;"
-        f" trained on the {counts['train']:,} Training images, the best of {training['config']['epochs']} epochs"
-        f" chosen on PublicTest. Times: {environment['timing']}, {environment['processor']} with"
+        f" trained on the {counts['train']:,} Training images,"
+        f" the best of {training['config']['epochs']} epochs chosen on PublicTest. Times: {environment['timing']}, {environment['processor']} with"
         f" {', '.join(environment['int8_features'])}. Made by the commands on the"
         " [model card](exported/sequential/MODEL_CARD.md), and measured again by",
         "",

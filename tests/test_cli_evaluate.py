@@ -6,11 +6,11 @@ import tiny_training
 from click.testing import CliRunner
 from tiny_model import tiny_export
 
+from fertools.backend import import_keras
 from fertools.cli import COMMANDS, main
 from fertools.contract import ONNX_FILE
 from fertools.data import Dataset, write
 from fertools.evaluation import measure, open_network
-from fertools.training.backend import import_keras
 
 
 @pytest.fixture(scope="module")

@@ -172,7 +172,7 @@ def test_errors_are_one_line(here, arguments, message):
 
 
 def test_a_gpu_that_is_not_there(here, monkeypatch):
-    from fertools.training import backend
+    from fertools import backend
 
     monkeypatch.setitem(backend.GPU_NAMES, backend.import_keras().backend.backend(), lambda hide: None)
     result = run("--data", "tiny.npz", "--device", "gpu")

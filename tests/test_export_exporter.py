@@ -8,6 +8,7 @@ import pytest
 from small_run import COUNTS, run_onnxruntime, write_run
 
 from fertools import contract, data
+from fertools.backend import import_keras
 from fertools.data import Dataset
 from fertools.errors import ConfigError, DataError, GateError, ModelError, RunError
 from fertools.export import QuantizeConfig, export
@@ -17,7 +18,6 @@ from fertools.models.prediction import load, probabilities
 from fertools.runtime import Predictor
 from fertools.runtime.metadata import INPUT_CONTRACT, METADATA_KEY
 from fertools.training import Run
-from fertools.training.backend import import_keras
 
 FILES = ["MODEL_CARD.md", "model.int8.onnx", "model.json", "model.keras", "model.onnx", "report.json"]
 

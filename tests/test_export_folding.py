@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_run import branched, randomize
 
-from fertools.training.backend import import_keras
+from fertools.backend import import_keras
 
 keras = import_keras()
 layers = keras.layers

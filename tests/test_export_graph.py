@@ -6,9 +6,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from small_run import branched, randomize, run_onnxruntime
 
+from fertools.backend import import_keras
 from fertools.models import build
 from fertools.models.prediction import probabilities
-from fertools.training.backend import import_keras
 
 keras = import_keras()
 layers = keras.layers

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from fertools.backend import import_keras
 from fertools.errors import ConfigError
 from fertools.models import BUILDERS, build
 from fertools.models.prediction import probabilities
-from fertools.training.backend import import_keras
 
 keras = import_keras()
 

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from fertools.backend import import_keras
 from fertools.training import AUGMENTATIONS, Augmentation
-from fertools.training.backend import import_keras
 
 keras = import_keras()
 

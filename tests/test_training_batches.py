@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from tiny_training import dataset
 
+from fertools.backend import import_keras
 from fertools.contract import LABELS
 from fertools.data import Split
-from fertools.training.backend import import_keras
 
 import_keras()
 

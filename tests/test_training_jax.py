@@ -19,7 +19,7 @@ import json
 import sys
 from pathlib import Path
 
-from fertools.training.backend import import_keras
+from fertools.backend import import_keras
 
 keras = import_keras()
 import numpy as np
@@ -89,7 +89,7 @@ def test_resumes_exactly(outcome):
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
 def test_the_network_is_the_same_on_tensorflow(outcome):
-    from fertools.training.backend import import_keras
+    from fertools.backend import import_keras
 
     keras = import_keras()
     if keras.backend.backend() != "tensorflow":

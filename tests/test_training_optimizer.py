@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiny_training import build, config
 
+from fertools.backend import import_keras
 from fertools.training import Epoch
-from fertools.training.backend import import_keras
 from fertools.training.feedback import best_epoch, is_over, plateau_rate
 
 keras = import_keras()

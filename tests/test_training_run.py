@@ -47,8 +47,6 @@ def test_commit_removes_older_states(run):
         run.weights(number).touch()
     run.commit([epoch(1), epoch(2)])
     assert [path.name for path in run.path.glob("*.h5")] == ["last-0002.weights.h5"]
-    run.remove_states()
-    assert not [*run.path.glob("*.h5")]
 
 
 def test_leftovers_of_a_killed_process_are_removed(run):

@@ -9,12 +9,12 @@ import pytest
 import tiny_training
 from tiny_training import Stop, comparable, config, create, dataset
 
+from fertools.backend import import_keras
 from fertools.data import Dataset
 from fertools.errors import DataError, MissingExtraError, RunError
 from fertools.evaluation import evaluate
 from fertools.models.prediction import probabilities
 from fertools.training import Run
-from fertools.training.backend import import_keras
 from fertools.training.feedback import is_over, plateau_rate
 
 keras = import_keras()
@@ -66,7 +66,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(killed, name, tmp_path):
     assert run.weights(2).exists() == (KILLED[name] == "commit")
     straight = train(create(tmp_path / "straight", config(name)), dataset())
     assert_same(train(run, dataset()), straight)
-    left = {"config.json", "run.json", "history.csv", "best.keras", "history.png", "metrics.json"}
+    state = run.weights(len(run.history())).name
+    left = {"config.json", "run.json", "history.csv", state, "best.keras", "history.png", "metrics.json"}
     assert {path.name for path in run.path.iterdir()} == left
 
 
@@ -216,6 +217,16 @@ def test_versions():
     assert {"python", "fertools", "keras", "numpy"} <= versions().keys()
 
 
+def test_tensorboard_logs_on_request(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    run = train(create(tmp_path / "run"), dataset(), tensorboard=True)
+    assert [*(run.path / "tensorboard").rglob("events.out.tfevents.*")]
+
+
+def test_the_last_state_stays(finished):
+    assert finished.weights(finished.metrics["epochs"]).is_file()
+
+
 def test_tensorboard_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="tensorboard is not installed"):
@@ -231,7 +242,7 @@ def test_tensorboard_is_missing(tmp_path, monkeypatch):
     ],
 )
 def test_precision(wanted, has_bfloat16, resolved):
-    from fertools.training.backend import Device
+    from fertools.backend import Device
     from fertools.training.trainer import resolve_precision
 
     device = Device("tensorflow", "cpu", "any", has_bfloat16)

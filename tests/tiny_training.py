@@ -53,7 +53,7 @@ def dataset(seed=0):
 
 
 def create(path, settings=None, source=None):
-    from fertools.training.backend import select_device
+    from fertools.backend import select_device
     from fertools.training.trainer import new_run
 
     settings = settings or config()
@@ -91,7 +91,7 @@ def kill():
 
 def main(path, name, when):
     """Train in ``path`` and be killed in epoch 2: in its middle, or just before it is committed."""
-    from fertools.training.backend import import_keras
+    from fertools.backend import import_keras
 
     import_keras()
     from fertools.training.trainer import train

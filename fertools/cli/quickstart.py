@@ -112,8 +112,8 @@ def _train(dataset: data.Dataset, path: Path) -> Run:
     if (path / "metrics.json").is_file():
         talk(f"      {path} is finished already")
         return Run.open(path)
+    from fertools.backend import select_device
     from fertools.cli.progress import Progress
-    from fertools.training.backend import select_device
     from fertools.training.trainer import new_run, train
 
     device = select_device(CONFIG.device)

@@ -102,7 +102,7 @@ def command(
     if out:
         Run.check_free(out)
 
-    from fertools.training.backend import import_keras, select_device
+    from fertools.backend import import_keras, select_device
 
     import_keras()
     device = select_device(config.device)

@@ -75,7 +75,7 @@ def _data_of(folder: Path) -> dict[str, str] | None:
 
 def _check_backend() -> None:
     """Conversion needs TensorFlow; the variable is read first, since that backend may not be installed."""
-    from fertools.training.backend import import_keras
+    from fertools.backend import import_keras
 
     backend = os.environ.get("KERAS_BACKEND") or import_keras().backend.backend()
     if backend != "tensorflow":

@@ -26,7 +26,7 @@ def probabilities(
 
 def load(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode, without an optimizer. Raises ModelError if it cannot be read."""
-    from fertools.training.backend import import_keras
+    from fertools.backend import import_keras
 
     keras = import_keras()
     if not path.is_file():

@@ -6,7 +6,7 @@
       config.json             the TrainConfig
       run.json                data source and fingerprint, versions, device
       history.csv             a row a finished epoch; its last row says where to resume
-      last-0012.weights.h5    weights, optimizer and averages after that row's epoch; a finished run has none
+      last-0012.weights.h5    weights, optimizer and averages after that row's epoch
       best.keras              float32 network of the best validation accuracy, without optimizer
       history.png             accuracy and loss, train and validation
       metrics.json            the validation split measured with best.keras; a finished run has it
@@ -171,12 +171,8 @@ class Run:
             writer = csv.DictWriter(file, list(asdict(history[-1])))
             writer.writeheader()
             writer.writerows(asdict(row) for row in history)
-        self.remove_states(keep=history[-1].epoch)
-
-    def remove_states(self, keep: int | None = None) -> None:
-        """Remove the states that nothing resumes from: all but the one after epoch ``keep``."""
         for state in self.path.glob("last-*.weights.h5"):
-            if keep is None or state != self.weights(keep):
+            if state != self.weights(history[-1].epoch):
                 state.unlink()
 
     def remove_leftovers(self) -> None:

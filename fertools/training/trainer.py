@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 
 import fertools
+from fertools.backend import Device
 from fertools.data import SPLITS, Dataset, Split
 from fertools.errors import MissingExtraError, RunError
 from fertools.evaluation import evaluate
@@ -20,7 +21,6 @@ from fertools.files import write_json
 from fertools.models import build
 from fertools.models.prediction import probabilities
 from fertools.training.augmentation import AugmentedInput
-from fertools.training.backend import Device
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.config import AUGMENTATIONS, TrainConfig
@@ -135,7 +135,6 @@ def _finish(run: Run, network: keras.Model, validation: Split) -> None:
             "validation": measured.to_dict(),
         },
     )
-    run.remove_states()
 
 
 def _tensorboard(path: Path) -> keras.callbacks.Callback:

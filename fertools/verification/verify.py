@@ -41,9 +41,9 @@ def verify(folder: Path, dataset: Dataset) -> Report:
     Raises ModelError if a file is missing or damaged, DataError without a test split. Broken gates
     do not raise: the report says so.
     """
+    from fertools.backend import import_keras
     from fertools.models.prediction import load, probabilities
     from fertools.runtime import Predictor
-    from fertools.training.backend import import_keras
 
     for file in (KERAS_FILE, ONNX_FILE):
         if not (folder / file).is_file():

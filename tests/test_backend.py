@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
+from fertools import backend
+from fertools.backend import import_keras, select_device
 from fertools.errors import ConfigError, MissingExtraError, ProviderError
 from fertools.processor import processor
-from fertools.training import backend
-from fertools.training.backend import import_keras, select_device
 
 
 def test_device():
@@ -80,7 +80,7 @@ def run(code, **options):
 
 def test_start_up_is_silent():
     code = """
-from fertools.training.backend import import_keras, select_device
+from fertools.backend import import_keras, select_device
 keras = import_keras()
 select_device("auto")
 network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
@@ -94,7 +94,7 @@ network.fit(keras.ops.ones((4, 2)), keras.ops.ones((4, 1)), verbose=0)
 def test_without_stderr():
     code = """
 import os
-from fertools.training.backend import _quiet_stderr
+from fertools.backend import _quiet_stderr
 os.close(2)
 with _quiet_stderr():
     print(1)
