@@ -50,7 +50,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(path, retired)
         try:
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:  # Ctrl-C too: the earlier folder must come back
             if retired.exists():
                 os.replace(retired, path)
             raise
