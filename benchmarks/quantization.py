@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from fertools import data
+from fertools.backend import import_keras
 from fertools.data import Split
 from fertools.export.quantization import QuantizeConfig
 from fertools.processor import int8_features, processor
-from fertools.backend import import_keras
 from fertools.verification.gates import agreement, correct, largest_difference
 from fertools.verification.timing import can_pin, interleaved, one_processor
 

@@ -40,14 +40,14 @@ def result() -> str:
             f" | {row['bytes'] / 1e6:.1f} | {row['milliseconds']:.2f} |"
         )
     environment = verification["environment"]
-    counts = training["images"]
     lines += [
         "",
         f"FER2013's PrivateTest, {verification['images']:,} images (de-duplicated:"
         f" {verification['images_unseen']:,}), one view, one seed, never used to choose anything;"
-        f" trained on the {counts['train']:,} Training images,"
-        f" the best of {training['config']['epochs']} epochs chosen on PublicTest. Times: {environment['timing']}, {environment['processor']} with"
-        f" {', '.join(environment['int8_features'])}. Made by the commands on the"
+        f" trained on the {training['images']['train']:,} Training images,"
+        f" the best of {training['epochs']} epochs chosen on PublicTest."
+        f" Times: {environment['timing']}; {environment['processor']}"
+        f" ({', '.join(environment['int8_features'])}). Made by the commands on the"
         " [model card](exported/sequential/MODEL_CARD.md), and measured again by",
         "",
         "```sh",

@@ -12,6 +12,14 @@ from fertools.data import synthetic
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Which file of an export folder; auto is int8 if there is one.",
+)
+
 
 def talk(message: str = "") -> None:
     """Say something to the person at the terminal, on stderr."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fertools import data
-from fertools.cli.common import default_source, emit, json_option, talk
+from fertools.cli.common import default_source, emit, json_option, precision_option, talk
 from fertools.errors import DataError
 from fertools.evaluation import confusion_figure, is_run, measure, open_network
 from fertools.training import Run
@@ -25,13 +25,7 @@ from fertools.training import Run
 @click.option(
     "--split", type=click.Choice(data.SPLITS), default="test", show_default=True, help="Which images."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Which file of an export folder; auto is int8 if there is one.",
-)
+@precision_option
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the confusion matrix as a PNG."
 )

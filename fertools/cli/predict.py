@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fertools.cli.common import emit, json_option, talk
+from fertools.cli.common import emit, json_option, precision_option, talk
 from fertools.contract import LABELS
 from fertools.errors import ImageError
 from fertools.runtime import Prediction, Predictor, to_face
@@ -30,13 +30,7 @@ Outcome = Prediction | ImageError
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @click.option("--model", type=click.Path(), help="Export folder or ONNX file; default: the one shipped.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Which file of an export folder; auto is int8 if there is one.",
-)
+@precision_option
 @click.option(
     "--provider",
     default="auto",

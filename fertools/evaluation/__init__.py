@@ -1,7 +1,7 @@
 """Measuring predictions against labels."""
 
 from fertools.evaluation.figure import confusion_figure
-from fertools.evaluation.measurement import Measurement, is_run, measure, open_network
+from fertools.evaluation.measurement import Measurement, in_batches, is_run, measure, open_network
 from fertools.evaluation.metrics import ClassScore, Evaluation, evaluate
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Measurement",
     "confusion_figure",
     "evaluate",
+    "in_batches",
     "is_run",
     "measure",
     "open_network",

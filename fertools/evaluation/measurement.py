@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from fertools.data import Dataset
 from fertools.errors import ConfigError, RunError
 from fertools.evaluation.metrics import Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from fertools.runtime import Predictor
 
 #: uint8 (n, 48, 48) -> float32 (n, 7).
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -87,12 +90,13 @@ def open_network(path: Path, precision: str = "auto") -> Network:
     from fertools.runtime import Predictor
 
     predictor = Predictor(path, precision=precision)
+    return lambda images: in_batches(predictor, images)
 
-    def in_batches(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        starts = range(0, len(images), BATCH)
-        return np.concatenate([predictor.probabilities(images[start : start + BATCH]) for start in starts])
 
-    return in_batches
+def in_batches(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities float32 (n, 7) of many images, in batches that fit small memories."""
+    starts = range(0, len(images), BATCH)
+    return np.concatenate([predictor.probabilities(images[start : start + BATCH]) for start in starts])
 
 
 def is_run(path: Path) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE, PIXEL_MAX
 from fertools.data import Dataset
 from fertools.errors import ModelError
-from fertools.evaluation import evaluate
+from fertools.evaluation import evaluate, in_batches
 from fertools.processor import int8_features, processor
 from fertools.verification.gates import (
     Gate,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 #: The files of an export that can be run, by the name they have in the table.
 FORMS = {"keras": KERAS_FILE, "onnx": ONNX_FILE, "int8": INT8_FILE}
 PRECISIONS = {"onnx": "float32", "int8": "int8"}
-CHUNK = 64
 
 
 def verify(folder: Path, dataset: Dataset) -> Report:
@@ -58,7 +57,7 @@ def verify(folder: Path, dataset: Dataset) -> Report:
     with import_keras().device("cpu:0"):
         network = load(folder / KERAS_FILE)
         measured: dict[str, Probabilities] = {"keras": probabilities(network, split.images)}
-        measured |= {name: in_chunks(predictor, split.images) for name, predictor in predictors.items()}
+        measured |= {name: in_batches(predictor, split.images) for name, predictor in predictors.items()}
         times = _milliseconds(network, predictors, split.images[:1])
 
     gates: list[Gate] = float_gates(measured["keras"], measured["onnx"])
@@ -91,12 +90,6 @@ def verify(folder: Path, dataset: Dataset) -> Report:
             "timing": "batch 1, one thread, forms in turn, median",
         },
     )
-
-
-def in_chunks(predictor: Predictor, images: NDArray[np.uint8]) -> Probabilities:
-    """Probabilities float32 (n, 7) of many images, in batches that fit small memories."""
-    starts = range(0, len(images), CHUNK)
-    return np.concatenate([predictor.probabilities(images[start : start + CHUNK]) for start in starts])
 
 
 def _milliseconds(
