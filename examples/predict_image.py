@@ -11,9 +11,8 @@ def main(image: str, model: str | None = None) -> None:
     prediction = predictor.predict(image)
     for label, probability in prediction.top(3):
         print(f"{label:<10}{probability:.1%}")
-    print(
-        f"{predictor.info.name}, {predictor.info.precision}, {predictor.provider}, {predictor.threads} threads"
-    )
+    info = predictor.info
+    print(f"{info.name}, {info.precision}, {predictor.provider}, {predictor.threads} threads")
 
 
 if __name__ == "__main__":
