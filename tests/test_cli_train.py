@@ -146,6 +146,7 @@ def test_notes_of_the_data():
         (("--resume", "run", "--epochs", 3), "--resume keeps the run's own options"),
         (("--resume", "run", "--out", "x"), "--resume keeps the run's own options"),
         (("--resume", "run", "--recipe", "default"), "--resume keeps the run's own options"),
+        (("--resume", "run", "--weights", "x.keras"), "--resume keeps the run's own options"),
     ],
 )
 def test_usage_errors(here, arguments, message):

@@ -11,9 +11,9 @@ from tiny_training import Stop, comparable, config, create, dataset
 
 from fertools.backend import import_keras
 from fertools.data import Dataset
-from fertools.errors import DataError, MissingExtraError, RunError
+from fertools.errors import DataError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
-from fertools.models.prediction import probabilities
+from fertools.models.prediction import probabilities, weights_sha256
 from fertools.training import Run
 from fertools.training.feedback import is_over, plateau_rate
 
@@ -215,6 +215,22 @@ def test_facts(finished):
 def test_versions():
     assert versions("numpy")["numpy"] == np.__version__
     assert {"python", "fertools", "keras", "numpy"} <= versions().keys()
+
+
+def test_training_starts_from_given_weights(finished, tmp_path):
+    still = config(learning_rate=1e-9, ema=0.0, weight_decay=0.0)
+    run = train(create(tmp_path / "run", still, weights=finished.best), dataset())
+    kernels = [[array for array in weights(r) if array.ndim > 1] for r in (run, finished)]
+    for ours, given in zip(*kernels, strict=True):
+        np.testing.assert_allclose(ours, given, atol=1e-5)
+    assert run.facts["weights"]["name"] == "best.keras"
+    assert run.facts["weights"]["sha256"] == weights_sha256(keras.saving.load_model(finished.best))
+
+
+def test_weights_of_another_network_are_refused(finished, tmp_path):
+    with pytest.raises(ModelError, match="is not a sequential network"):
+        create(tmp_path / "run", config("sequential"), weights=finished.best)
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_logs_on_request(tmp_path):

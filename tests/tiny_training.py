@@ -52,12 +52,13 @@ def dataset(seed=0):
     return synthetic.generate(70, 35, 14, seed=seed)
 
 
-def create(path, settings=None, source=None):
+def create(path, settings=None, source=None, weights=None):
     from fertools.backend import select_device
     from fertools.training.trainer import new_run
 
     settings = settings or config()
-    return new_run(Path(path), settings, source or dataset(), "synthetic", select_device(settings.device))
+    device = select_device(settings.device)
+    return new_run(Path(path), settings, source or dataset(), "synthetic", device, weights)
 
 
 class Stop:

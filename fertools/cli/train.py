@@ -64,6 +64,12 @@ def config_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run."
 )
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Start from the weights of a .keras file, e.g. an export's.  [default: random ones]",
+)
 @click.option("--recipe", type=click.Choice(tuple(RECIPES)), help="Values of the options below.")
 @config_options
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs into the run folder.")
@@ -72,6 +78,7 @@ def command(
     source: str | None,
     out: Path | None,
     resume: Path | None,
+    weights: Path | None,
     recipe: str | None,
     tensorboard: bool,
     as_json: bool,
@@ -85,7 +92,7 @@ def command(
     changes = {name: value for name, value in options.items() if value is not None}
     run = None
     if resume:
-        if out or recipe or changes:
+        if out or weights or recipe or changes:
             raise click.UsageError(
                 "--resume keeps the run's own options; only --data, --tensorboard and --json go with it."
             )
@@ -117,7 +124,7 @@ def command(
 
     if run is None:
         path = out or Run.next_path(RUNS, config.model)
-        run = new_run(path, config, dataset, _lasting(source), device)
+        run = new_run(path, config, dataset, _lasting(source), device, weights)
     talk(f"Device: {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
     talk(f"Run: {run.path}")
     steps = config.steps_per_epoch(len(dataset.split("train")))

@@ -80,10 +80,11 @@ def _training(document: dict[str, Any]) -> list[str]:
         f"Images: {counts}. Best of {training['epochs']} epochs by validation accuracy: epoch"
         f" {training['best_epoch']}, {training['validation_accuracy']:.2%}. Computed in"
         f" {training['precision']} by {device['backend']} on {device['name']}.",
+        *_start(training["weights"]),
         *(f"Note: {note}." for note in training["notes"]),
         "",
         "```",
-        _train_command(training["config"]),
+        _train_command(training["config"], training["weights"]),
         _export_command(quantization, images["train"]),
         "```",
         "",
@@ -123,13 +124,20 @@ def _processor(environment: dict[str, Any]) -> str:
     return f"{environment['processor']}{features and f' ({features})'}"
 
 
-def _train_command(config: dict[str, Any]) -> str:
+def _start(weights: dict[str, str] | None) -> list[str]:
+    if weights is None:
+        return []
+    return [f"Started from the weights of `{weights['name']}` (sha256 `{weights['sha256'][:16]}...`)."]
+
+
+def _train_command(config: dict[str, Any], weights: dict[str, str] | None) -> str:
     """The command with every option that is not the default recipe's."""
     usual = RECIPES["default"].to_dict()
     changed = [
         f"--{name.replace('_', '-')} {value}" for name, value in config.items() if value != usual[name]
     ]
-    return " ".join(["fertools train --data SRC", *changed])
+    start = [f"--weights {weights['name']}"] if weights else []
+    return " ".join(["fertools train --data SRC", *start, *changed])
 
 
 def _export_command(quantization: dict[str, Any] | None, available: int) -> str:

@@ -15,7 +15,7 @@ from fertools.errors import RunError
 from fertools.export.card import model_card
 from fertools.export.preflight import check_ready
 from fertools.export.quantization import QuantizeConfig, quantize
-from fertools.export.stamp import stamp, weights_sha256
+from fertools.export.stamp import stamp
 from fertools.files import replacing_folder, write_json, write_text
 from fertools.runtime.metadata import ModelInfo
 from fertools.training import Run
@@ -123,6 +123,8 @@ def _export(
 
 def _info(run: Run, network: keras.Model) -> ModelInfo:
     """What both files say about themselves, before they are measured."""
+    from fertools.models.prediction import weights_sha256
+
     return ModelInfo(
         name=run.config.model,
         precision="float32",
@@ -138,6 +140,7 @@ def _training(run: Run) -> dict[str, Any]:
     facts, metrics = run.facts, run.metrics
     return {
         "config": run.config.to_dict(),
+        "weights": facts.get("weights"),
         "precision": facts["precision"],
         "device": facts["device"],
         "versions": facts["versions"],

@@ -1,7 +1,8 @@
-"""Keras probabilities for uint8 faces: the reference that exported files are held against."""
+"""Trained networks: loading them, running them on uint8 faces, telling them apart."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,3 +36,11 @@ def load(path: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zip, HDF5 and JSON errors: Keras has no common type for them
         raise ModelError(f"{path}: not a Keras model that can be loaded: {error}") from error
+
+
+def weights_sha256(network: keras.Model) -> str:
+    """SHA-256 over the bytes of all weights in Keras' order, as float32, little-endian."""
+    digest = hashlib.sha256()
+    for array in network.get_weights():
+        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    return digest.hexdigest()

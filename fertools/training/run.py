@@ -5,6 +5,7 @@
     RUN/
       config.json             the TrainConfig
       run.json                data source and fingerprint, versions, device
+      start.keras             the network that training started from, if one was given
       history.csv             a row a finished epoch; its last row says where to resume
       last-0012.weights.h5    weights, optimizer and averages after that row's epoch
       best.keras              float32 network of the best validation accuracy, without optimizer
@@ -18,11 +19,14 @@ import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fertools.errors import ConfigError, RunError
 from fertools.files import replacing, write_json
 from fertools.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import keras
 
 SCHEMA_VERSION = 1
 
@@ -51,10 +55,24 @@ class Run:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config: TrainConfig, facts: dict[str, Any]) -> Run:
-        """Make a new run folder. ``facts`` goes into run.json. Raises RunError if ``path`` is taken."""
+    def create(
+        cls, path: Path, config: TrainConfig, facts: dict[str, Any], start: keras.Model | None = None
+    ) -> Run:
+        """Make a new run folder.
+
+        Arguments:
+            path: the folder.
+            config: what the run is told.
+            facts: what goes into run.json.
+            start: the network to start from instead of random weights.
+
+        Raises RunError if ``path`` is taken.
+        """
         cls.check_free(path)
         run = cls(path)
+        if start is not None:
+            with replacing(run.start) as temporary:
+                start.save(temporary)
         write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, **facts})
         write_json(path / "config.json", config.to_dict())
         return run
@@ -98,6 +116,11 @@ class Run:
         return self.path / "best.keras"
 
     @property
+    def start(self) -> Path:
+        """The network that training starts from; missing if that is a random one."""
+        return self.path / "start.keras"
+
+    @property
     def finished(self) -> bool:
         """Whether training came to its end."""
         return (self.path / "metrics.json").is_file()
@@ -117,7 +140,7 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """run.json: ``data``, ``versions``, ``device``, ``precision``. Raises RunError if it is damaged."""
+        """run.json, see ``trainer.new_run``. Raises RunError if it is damaged."""
         facts = self._json("run.json")
         data = facts.get("data")
         if FACTS - facts.keys() or not isinstance(data, dict) or DATA_FACTS - data.keys():

@@ -9,17 +9,18 @@ from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import keras
 
 import fertools
 from fertools.backend import Device
 from fertools.data import SPLITS, Dataset, Split
-from fertools.errors import MissingExtraError, RunError
+from fertools.errors import MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
 from fertools.models import build
-from fertools.models.prediction import probabilities
+from fertools.models.prediction import load, probabilities, weights_sha256
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
@@ -30,14 +31,30 @@ from fertools.training.optimizer import build_optimizer
 from fertools.training.run import Run
 
 
-def new_run(path: Path, config: TrainConfig, dataset: Dataset, source: str, device: Device) -> Run:
-    """Make a run folder for training on ``dataset``, read from ``source``, on ``device``.
+def new_run(
+    path: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    source: str,
+    device: Device,
+    weights: Path | None = None,
+) -> Run:
+    """Make a run folder.
 
-    Raises RunError if ``path`` is taken, DataError if the data lacks a train or validation split.
+    Arguments:
+        path: where; must not hold anything.
+        config: what the run is told.
+        dataset: what to train on.
+        source: where it was read from, to find it again.
+        device: what to train on, from ``select_device``.
+        weights: a ``.keras`` file of the same network to start from instead of random weights.
+
+    Raises RunError if ``path`` is taken, DataError if the data lacks a train or validation split,
+    ModelError if ``weights`` is damaged or of another network.
     """
     for name in ("train", "validation"):
         dataset.split(name)
-    facts = {
+    facts: dict[str, Any] = {
         "data": {
             "source": source,
             "name": dataset.name,
@@ -49,7 +66,11 @@ def new_run(path: Path, config: TrainConfig, dataset: Dataset, source: str, devi
         "precision": resolve_precision(config, device),
         "versions": versions(device.backend),
     }
-    return Run.create(path, config, facts)
+    start = None
+    if weights is not None:
+        start = _start_network(config.model, weights)
+        facts["weights"] = {"name": weights.name, "sha256": weights_sha256(start)}
+    return Run.create(path, config, facts, start)
 
 
 def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tensorboard: bool = False) -> Run:
@@ -90,6 +111,8 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
     )
+    if run.start.is_file():
+        trained.set_weights(load(run.start).get_weights())
     if history:
         _restore(run.weights(len(history)), model)
     if config.schedule == "plateau":
@@ -109,6 +132,17 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         )
     _finish(run, network, validation)
     return run
+
+
+def _start_network(name: str, weights: Path) -> keras.Model:
+    """The network ``name`` with the weights of a file."""
+    given = load(weights).get_weights()
+    with dtype_policy("float32"):
+        network = build(name)
+    if [array.shape for array in given] != [array.shape for array in network.get_weights()]:
+        raise ModelError(f"{weights}: is not a {name} network; choose another file, or --model")
+    network.set_weights(given)
+    return network
 
 
 def _restore(state: Path, model: keras.Model) -> None:
