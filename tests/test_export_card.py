@@ -93,3 +93,10 @@ def test_without_quantization_and_times(document):
     assert "| onnx |" in card
     assert "| - |" in card
     assert "By class, onnx:" in card
+
+
+def test_start_weights_are_told(document):
+    document["training"]["weights"] = {"name": "model.keras", "sha256": "ab" * 32}
+    card = model_card(document)
+    assert "weights of `model.keras` (sha256 `abababababababab...`)" in card
+    assert "fertools train --data SRC --weights model.keras" in card
