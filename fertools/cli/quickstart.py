@@ -21,7 +21,7 @@ CONFIG = TrainConfig(
     epochs=5,
     batch_size=32,
     optimizer="adam",
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     warmup_epochs=0,
     weight_decay=0.0,
     label_smoothing=0.0,
@@ -113,10 +113,11 @@ def _train(dataset: data.Dataset, path: Path) -> Run:
         talk(f"      {path} is finished already")
         return Run.open(path)
     from fertools.backend import select_device
+
+    device = select_device(CONFIG.device)  # before anything else imports Keras: it keeps the start quiet
     from fertools.cli.progress import Progress
     from fertools.training.trainer import new_run, train
 
-    device = select_device(CONFIG.device)
     if (path / "config.json").is_file():
         run = Run.open(path)
     else:
