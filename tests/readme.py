@@ -39,13 +39,14 @@ def result() -> str:
             f" | {scores['macro_f1']:.2%} | {row['agreement']:.2%}"
             f" | {row['bytes'] / 1e6:.1f} | {row['milliseconds']:.2f} |"
         )
-    environment = verification["environment"]
+    environment, start = verification["environment"], training["weights"]
     lines += [
         "",
         f"FER2013's PrivateTest, {verification['images']:,} images (de-duplicated:"
         f" {verification['images_unseen']:,}), one view, one seed, never used to choose anything;"
         f" trained on the {training['images']['train']:,} Training images,"
-        f" the best of {training['epochs']} epochs chosen on PublicTest."
+        f" the best of {training['epochs']} epochs chosen on PublicTest"
+        f"{_start(start)}."
         f" Times: {environment['timing']}; {environment['processor']}"
         f" ({', '.join(environment['int8_features'])}). Made by the commands on the"
         " [model card](exported/sequential/MODEL_CARD.md), and measured again by",
@@ -56,6 +57,10 @@ def result() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _start(weights: dict[str, str] | None) -> str:
+    return f", started from the weights of `{weights['name']}`" if weights else ""
 
 
 def help_texts() -> str:
