@@ -67,7 +67,9 @@ def help_texts() -> str:
     """The help of every command, folded away."""
     blocks = []
     for path, command in commands(main, "fertools"):
-        context = click.Context(command, info_name=path, terminal_width=88, color=False)
+        # The names of the help option as the sub-commands inherit them.
+        names = main.context_settings["help_option_names"]
+        context = click.Context(command, info_name=path, terminal_width=88, help_option_names=names)
         blocks.append(
             f"<details><summary><code>{path}</code></summary>\n\n```text\n{command.get_help(context)}\n```\n\n"
             "</details>\n"
