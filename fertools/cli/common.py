@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import click
 
 from fertools.data import synthetic
+
+#: Where new runs go, and where the latest is looked for, if nothing else is said.
+RUNS = Path("runs")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 

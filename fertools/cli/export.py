@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fertools import data
-from fertools.cli.common import emit, json_option, talk
+from fertools.cli.common import RUNS, emit, json_option, talk
 from fertools.errors import ConfigError
 from fertools.export import export
 from fertools.export.preflight import check_ready
@@ -15,8 +15,8 @@ from fertools.export.quantization import DEFAULT_IMAGES, METHODS, QuantizeConfig
 from fertools.training import Run
 from fertools.verification import BrokenGateError
 
-#: Where the runs are looked for, and where exports go, if nothing else is said.
-RUNS, EXPORTED = Path("runs"), Path("exported")
+#: Where exports go if --out does not say.
+EXPORTED = Path("exported")
 
 
 @click.command()

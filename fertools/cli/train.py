@@ -12,14 +12,11 @@ from typing import Any
 import click
 
 from fertools import data
-from fertools.cli.common import default_source, emit, json_option, talk
+from fertools.cli.common import RUNS, default_source, emit, json_option, talk
 from fertools.errors import ConfigError
 from fertools.models import BUILDERS
 from fertools.training import AUGMENTATIONS, RECIPES, Run
 from fertools.training.config import BALANCES, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
-
-#: Where new runs go if --out does not say.
-RUNS = Path("runs")
 
 #: Field of TrainConfig -> type and help of its option. An option that is not given keeps the recipe's value.
 OPTIONS: dict[str, tuple[Any, str]] = {
