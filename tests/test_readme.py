@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_generated_blocks_are_current() -> None:
-    # In a process of its own: other tests register networks, which then stand in the help.
+    # In a process of its own: click keeps the help option that a command was first called with.
     code = "from readme import README, current; text = README.read_text(); assert current(text) == text"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
     assert done.returncode == 0, "run python tests/readme.py"
