@@ -48,15 +48,31 @@ def test_models(path):
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert lines[0] == "tiny.npz, test split"
+    assert lines[0] == "tiny.npz, test split, views: single"
     assert expected.official.to_text() in result.stdout
     assert expected.deduplicated.headline() in result.stdout
     document = json.loads(run(path, "--data", "tiny.npz", "--json").stdout)
     assert document["model"] == path
     assert document["fingerprint"] == expected.fingerprint
-    assert (document["data"], document["split"]) == ("tiny.npz", "test")
+    assert (document["data"], document["split"], document["views"]) == ("tiny.npz", "test", "single")
     assert document["official"]["accuracy"] == expected.official.accuracy
+    assert document["official"]["ece"] == pytest.approx(expected.official.ece)
     assert document["deduplicated"]["images"] == 14
+
+
+@pytest.mark.parametrize("path", ["run", "run/best.keras", "export", f"export/{ONNX_FILE}"])
+def test_flip_views(path):
+    dataset = tiny_training.dataset()
+    network = open_network(Path(path))
+    expected = measure(network, dataset, "test", "flip").official
+    assert expected != measure(network, dataset, "test").official
+    result = run(path, "--data", "tiny.npz", "--views", "flip")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("tiny.npz, test split, views: flip\n")
+    assert expected.headline() in result.stdout
+    document = json.loads(run(path, "--data", "tiny.npz", "--views", "flip", "--json").stdout)
+    assert document["views"] == "flip"
+    assert document["official"]["log_loss"] == pytest.approx(expected.log_loss)
 
 
 def test_other_split():
@@ -114,8 +130,11 @@ def test_an_empty_split(tmp_path):
     [
         ((), 2, "Missing argument 'MODEL'"),
         (("run", "--split", "private"), 2, "'private' is not one of"),
+        (("run", "--views", "ten"), 2, "'ten' is not one of 'single', 'flip'"),
         (("run", "--precision", "int8"), 1, "Error: run: a run has no int8 network"),
+        (("run/best.keras", "--precision", "int8"), 1, "a Keras file has no int8 network"),
         (("nothing",), 1, "Error: nothing"),
+        (("nothing.keras",), 1, "Error: nothing.keras: no such file"),
         (("export", "--data", "nothing"), 1, "Error: nothing: no such file or folder"),
     ],
 )

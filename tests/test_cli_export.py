@@ -9,7 +9,10 @@ from click.testing import CliRunner
 
 from fertools.cli import main
 
-FILES = ["MODEL_CARD.md", "model.int8.onnx", "model.json", "model.keras", "model.onnx", "report.json"]
+FILES = [
+    *("MODEL_CARD.md", "confusion.png", "model.int8.onnx", "model.json", "model.keras", "model.onnx"),
+    "report.json",
+]
 
 
 def run(*arguments):
@@ -49,10 +52,14 @@ def test_streams(small_run, tmp_path):
     assert document["folder"] == "out"
     assert document["verification"]["passed"] is True
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
-        "Run:", "Converting", "Quantizing,", "Verifying", "Wrote", "Next:"
+        "Run:", "Calibrating", "Converting", "Quantizing,", "Verifying", "Calibration:", "Wrote", "Next:"
     ]  # fmt: skip
     assert names(tmp_path) == ["out"]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
+    calibration = {**report["calibration"]}
+    assert set(calibration.pop("test_ece")) == {"keras", "onnx", "int8"}
+    assert document["calibration"] == calibration
+    assert f"ECE {calibration['ece_before']:.2%} on the validation split" in done.stderr
     assert (report["quantization"]["method"], report["quantization"]["images"]) == ("percentile", 256)
 
 

@@ -4,12 +4,13 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tiny_training
 from click.testing import CliRunner
 
 from fertools.cli import COMMANDS, main
-from fertools.cli.train import OPTIONS
+from fertools.cli.training import OPTIONS
 from fertools.data import Dataset, write
 from fertools.models import BUILDERS
 from fertools.training import RECIPES, Run, TrainConfig
@@ -102,6 +103,45 @@ def test_interrupted_and_resumed(monkeypatch):
     assert result.stderr == "Error: my run: this run is finished; nothing to resume\n"
 
 
+def test_several_seeds(monkeypatch):
+    from fertools.cli.progress import Progress
+
+    epoch, done = Progress.epoch, []
+
+    def interrupt(self, row, best):
+        epoch(self, row, best)
+        done.append(row)
+        if len(done) == 3:  # in the middle of the second run
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "epoch", interrupt)
+    result = train("--seeds", 3, "--seed", 4, "--out", "runs/three")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("Interrupted; go on with: fertools train --resume runs/three\n")
+    result = run("--resume", "runs/three", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "Run: runs/three/seed-4, finished before" in result.stderr
+    runs = [Run.open(tiny_training.Path(f"runs/three/seed-{seed}")) for seed in (4, 5, 6)]
+    assert [found.config.seed for found in runs] == [4, 5, 6]
+    accuracies = [found.metrics["validation"]["accuracy"] for found in runs]
+    document = json.loads(result.stdout)
+    assert document["accuracies"] == accuracies
+    assert document["mean"] == pytest.approx(np.mean(accuracies))
+    assert document["deviation"] == pytest.approx(np.std(accuracies, ddof=1))
+    best = runs[int(np.argmax(accuracies))]
+    assert document["best"] == str(best.path)
+    assert f"± {document['deviation']:.2%}, best {best.path}" in result.stderr
+    assert result.stderr.endswith(f"Next: fertools export {best.path} --quantize\n")
+    assert Run.latest_finished(tiny_training.Path("runs")).path == runs[2].path
+    assert run("--resume", "runs/three").stdout == "".join(f"{found.path}\n" for found in runs)
+
+
+def test_one_seed_in_a_folder_of_seeds():
+    result = train("--seeds", 1, "--out", "one")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "one/seed-0\n"
+
+
 def test_resume_with_other_data():
     tiny_training.create("run", TrainConfig(epochs=2), tiny_training.dataset())
     write(tiny_training.dataset(seed=1), "other.npz")
@@ -147,6 +187,8 @@ def test_notes_of_the_data():
         (("--resume", "run", "--out", "x"), "--resume keeps the run's own options"),
         (("--resume", "run", "--recipe", "default"), "--resume keeps the run's own options"),
         (("--resume", "run", "--weights", "x.keras"), "--resume keeps the run's own options"),
+        (("--resume", "run", "--seeds", 2), "--resume keeps the run's own options"),
+        (("--seeds", 0), "0 is not in the range"),
     ],
 )
 def test_usage_errors(here, arguments, message):

@@ -14,6 +14,7 @@ from fertools.contract import LABELS, ONNX_FILE
 from fertools.data import Dataset, synthetic
 from fertools.errors import ConfigError, DataError, ModelError, RunError
 from fertools.evaluation import confusion_figure, evaluate, is_run, measure, open_network
+from fertools.evaluation.metrics import calibration_error
 from fertools.runtime import Predictor
 
 
@@ -32,6 +33,7 @@ def test_by_hand():
     assert found.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
     assert found.macro_f1 == pytest.approx((0.8 + 0.5 + 1) / 3)
     assert found.log_loss == pytest.approx(-(4 * math.log(0.9) + 2 * math.log(0.1 / 6)) / 6, rel=1e-6)
+    assert found.ece == pytest.approx(0.9 - 4 / 6)
     assert [c.label for c in found.classes] == list(LABELS)
     angry, disgust, happy = found.classes[0], found.classes[1], found.classes[3]
     assert (angry.precision, angry.recall, angry.support) == (1, pytest.approx(2 / 3), 3)
@@ -46,6 +48,39 @@ def test_a_class_that_is_sure_and_wrong_costs_a_finite_loss():
     rows = np.zeros((1, 7), np.float32)
     rows[0, 3] = 1
     assert evaluate(rows, np.array([0], np.uint8)).log_loss == pytest.approx(-math.log(1e-12))
+
+
+@pytest.mark.parametrize(
+    ("confidences", "right", "expected"),
+    [
+        ([1, 1, 1, 1], [1, 1, 1, 1], 0),
+        ([1, 1, 1, 1], [1, 1, 1, 0], 1 / 4),
+        ([0.8, 0.8, 0.8, 0.8, 0.8], [1, 1, 1, 1, 0], 0),  # right as often as it says
+        ([0.61, 0.65], [0, 1], abs(0.5 - 0.63)),  # one bin, 9/15 to 10/15: the mean of each counts
+        ([0.65, 0.68], [0, 1], (0.65 + 0.32) / 2),  # two bins: errors do not cancel
+        ([0.95, 0.95, 0.35], [1, 0, 1], (2 * 0.45 + 0.65) / 3),  # bins weigh by their images
+    ],
+)
+def test_calibration_error_by_hand(confidences, right, expected):
+    rows = np.concatenate([sure([3], confidence) for confidence in confidences])
+    labels = np.where(right, 3, 0).astype(np.uint8)
+    assert calibration_error(rows, labels) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_bin_holds_its_upper_edge_and_not_its_lower():
+    rows = np.zeros((2, 7), np.float32)
+    rows[:, 3], rows[:, 2] = (0.6, 0.59), (0.4, 0.41)
+    rows[0, 3] = np.nextafter(np.float32(0.6), np.float32(0))  # 9/15 itself is no float32: just below
+    labels = np.array([0, 3], np.uint8)
+    assert calibration_error(rows, labels) == pytest.approx(abs(0.5 - 0.595), abs=1e-6)
+    rows[0, 3] = np.nextafter(np.float32(0.6), np.float32(1))
+    assert calibration_error(rows, labels) == pytest.approx((0.6 + 0.41) / 2, abs=1e-6)
+
+
+def test_calibration_error_of_what_is_no_number():
+    rows = sure([0, 1])
+    rows[0] = np.nan
+    assert math.isnan(calibration_error(rows, np.array([0, 1], np.uint8)))
 
 
 ROWS = st.integers(1, 40).flatmap(
@@ -78,8 +113,9 @@ def test_text_and_json():
     found = evaluate(sure([0, 1, 2, 3, 4, 5, 5]), np.arange(7, dtype=np.uint8))
     lines = found.to_text().splitlines()
     assert lines[0] == "accuracy            85.71%   (7 images)"
-    assert found.headline() == "\n".join(lines[:4])
-    assert lines[6].split() == ["Angry", "100.00%", "100.00%", "100.00%", "1"]
+    assert lines[4] == "ECE, 15 bins         4.29%"
+    assert found.headline() == "\n".join(lines[:5])
+    assert lines[7].split() == ["Angry", "100.00%", "100.00%", "100.00%", "1"]
     assert lines[-1].split() == ["Neutral", "0", "0", "0", "0", "0", "1", "0"]
     assert json.loads(json.dumps(found.to_dict()))["classes"][6]["label"] == "Neutral"
 
@@ -112,6 +148,8 @@ def perfect(dataset):
 def test_measured_twice(dataset):
     found = measure(perfect(dataset), dataset, "test")
     assert (found.data, found.fingerprint, found.split) == ("some", dataset.fingerprint, "test")
+    assert found.views == found.to_dict()["views"] == "single"
+    assert found.to_text().startswith("some, test split, views: single\n")
     assert found.official.images == 30
     assert found.deduplicated.images == 20
     split, unseen = dataset.split("test"), dataset.unseen("test")
@@ -121,6 +159,25 @@ def test_measured_twice(dataset):
     document = json.loads(json.dumps(found.to_dict()))
     assert document["official"]["images"] == 30
     assert document["deduplicated"]["images"] == 20
+
+
+def test_flip_views_are_the_mean_over_the_image_and_its_mirror(dataset):
+    def bright_left(images):
+        return sure(np.where(images[:, :, :24].mean(axis=(1, 2)) > images[:, :, 24:].mean(axis=(1, 2)), 0, 1))
+
+    split = dataset.split("test")
+    found = measure(bright_left, dataset, "test", "flip")
+    both = (bright_left(split.images) + bright_left(split.images[:, :, ::-1])) / 2
+    assert found.official == evaluate(both, split.labels)
+    assert found.official != measure(bright_left, dataset, "test").official
+    assert found.deduplicated.images == 20
+    assert found.views == found.to_dict()["views"] == "flip"
+    assert found.to_text().startswith("some, test split, views: flip\n")
+
+
+def test_unknown_views(dataset):
+    with pytest.raises(ConfigError, match="views must be single or flip, not 'ten'"):
+        measure(perfect(dataset), dataset, "test", "ten")
 
 
 def test_nothing_is_left_without_duplicates(dataset):

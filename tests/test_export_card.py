@@ -1,9 +1,11 @@
 import copy
 import json
+import re
 import shlex
 
 import pytest
 
+from fertools.cli.distill import command as distill_command
 from fertools.cli.export import command as export_command
 from fertools.cli.predict import command as predict_command
 from fertools.cli.train import command as train_command
@@ -36,7 +38,12 @@ def test_written_from_the_measured_figures(small_export, document):
         row["evaluation"]["accuracy"] = 0.1234
     assert model_card(changed).count("| 12.34% |") == 3
     assert "| 12.34% |" not in card
-    for part in ("343 of them that stand in no other split", "256 training images", "epoch 5, 75.00%"):
+    for part in (
+        "one training seed (0)",
+        "343 of them that stand in no other split",
+        "256 training images",
+        "epoch 5, 75.00%",
+    ):
         assert part in card
 
 
@@ -45,7 +52,15 @@ def test_no_lines_but_tables_and_headings_are_broken(document):
     assert "None" not in card
     assert "nan" not in card.lower().split()
     assert "\n\n\n" not in card
-    for heading in ("Measured", "Training", "Quantization", "Data and licence", "Intended use", "Limits"):
+    for heading in (
+        "Measured",
+        "Calibration",
+        "Training",
+        "Quantization",
+        "Data and licence",
+        "Intended use",
+        "Limits",
+    ):
         assert f"\n## {heading}\n" in card
 
 
@@ -86,13 +101,13 @@ def test_without_quantization_and_times(document):
     document["quantization"] = None
     document["verification"]["rows"].pop()
     for row in document["verification"]["rows"]:
-        row.update(milliseconds=None, accuracy_unseen=None)
+        row.update(milliseconds=None, accuracy_unseen=None, accuracy_flip_unseen=None)
     card = model_card(document)
     assert "Quantization" not in card
     assert "--quantize" not in card
     assert "| onnx |" in card
     assert "| - |" in card
-    assert "By class, onnx:" in card
+    assert "By class, onnx, single view:" in card
 
 
 def test_start_weights_are_told(document):
@@ -100,3 +115,66 @@ def test_start_weights_are_told(document):
     card = model_card(document)
     assert "weights of `model.keras` (sha256 `abababababababab...`)" in card
     assert "fertools train --data SRC --weights model.keras" in card
+
+
+def test_both_views_stand_in_the_comparison(document):
+    row = document["verification"]["rows"][2]
+    row.update(accuracy_unseen=0.11, accuracy_flip=0.22, accuracy_flip_unseen=0.33)
+    row["evaluation"].update(accuracy=0.44, balanced_accuracy=0.55, macro_f1=0.66)
+    lines = model_card(document).splitlines()
+    headings = next(line for line in lines if line.startswith("| | accuracy"))
+    found = next(line for line in lines if line.startswith("| int8 | 44"))
+    assert headings.count("|") == found.count("|")
+    assert found.startswith("| int8 | 44.00% | 11.00% | 55.00% | 66.00% | 22.00% | 33.00% |")
+
+
+def test_classes_and_the_confusion_picture(document):
+    card = model_card(document)
+    for scores in document["verification"]["rows"][2]["evaluation"]["classes"]:
+        assert (
+            f"| {scores['label']} | {scores['precision']:.2%} | {scores['recall']:.2%} | {scores['f1']:.2%}"
+            f" | {scores['support']} |"
+        ) in card
+    (picture,) = re.findall(r"!\[.*int8.*\]\((.*)\)", card)
+    assert picture in document["files"]
+
+
+def test_calibration_error_with_and_without_scaling(document):
+    document["calibration"] = {
+        "temperature": 1.25, "ece_before": 0.1, "ece_after": 0.02, "unscaled_because": None,
+        "test_ece": {"keras": {"without": 0.11, "with": 0.03}, "int8": {"without": 0.12, "with": 0.04}},
+    }  # fmt: skip
+    card = model_card(document)
+    assert "one temperature, 1.25, in all files" in card
+    assert "was 10.00% before and is 2.00% after" in card
+    assert (
+        "\n| | without | with |\n|---|---:|---:|\n| keras | 11.00% | 3.00% |\n| int8 | 12.00% | 4.00% |\n"
+        in card
+    )
+    document["calibration"].update(temperature=1.0, ece_after=0.1, unscaled_because="it has a reason")
+    card = model_card(document)
+    assert "No temperature scaling: it has a reason." in card
+    assert "on the validation split: 10.00%." in card
+
+
+def test_teachers_are_told(document):
+    assert "Distilled" not in model_card(document)
+    document["training"]["distillation"] = {
+        "temperature": 4.0,
+        "label_share": 0.1,
+        "teachers": [
+            {"name": "one.keras", "sha256": "ab" * 32, "model": "sequential"},
+            {"name": "two.keras", "sha256": "cd" * 32, "model": "compact"},
+        ],
+    }
+    card = model_card(document)
+    assert "`one.keras` (sequential, sha256 `abababababababab...`)" in card
+    assert "`two.keras` (compact, sha256 `cdcdcdcdcdcdcdcd...`)" in card
+    assert "temperature 4, share of the labels in the loss 0.1." in card
+    distill = next(line for line in commands(card) if " distill " in line)
+    assert distill == (
+        "fertools distill --teachers one.keras two.keras --temperature 4 --label-share 0.1 --data SRC"
+        " --epochs 6 --batch-size 35 --device cpu"
+    )
+    options = distill_command.make_context("distill", shlex.split(distill)[2:]).params
+    assert [path.name for path in (*options["first"], *options["more"])] == ["one.keras", "two.keras"]

@@ -11,7 +11,9 @@ from fertools import contract, data
 from fertools.backend import import_keras
 from fertools.data import Dataset
 from fertools.errors import ConfigError, DataError, GateError, ModelError, RunError
+from fertools.evaluation.metrics import calibration_error
 from fertools.export import QuantizeConfig, export
+from fertools.export.calibration import rescaled
 from fertools.export.graph import to_onnx
 from fertools.export.quantization import quantize
 from fertools.models.prediction import load, probabilities
@@ -19,7 +21,10 @@ from fertools.runtime import Predictor
 from fertools.runtime.metadata import INPUT_CONTRACT, METADATA_KEY
 from fertools.training import Run
 
-FILES = ["MODEL_CARD.md", "model.int8.onnx", "model.json", "model.keras", "model.onnx", "report.json"]
+FILES = [
+    *("MODEL_CARD.md", "confusion.png", "model.int8.onnx", "model.json", "model.keras", "model.onnx"),
+    "report.json",
+]
 
 
 def listing(folder):
@@ -39,7 +44,8 @@ def report(small_export):
 
 def test_files(small_export, report):
     assert sorted(listing(small_export)) == FILES
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
+    assert (small_export / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert {name: facts["sha256"] for name, facts in report["files"].items()} == {
         name: digest for name, digest in listing(small_export).items() if name != "report.json"
     }
@@ -65,10 +71,10 @@ def test_architecture_loads_in_safe_mode(small_export, small_data):
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_metadata(small_run, small_export, small_data, report, precision):
+def test_metadata(small_export, small_data, report, precision):
     predictor = Predictor(small_export, precision=precision, threads=1)
     info = predictor.info
-    network = load(small_run / "best.keras")
+    network = load(small_export / "model.keras")
     weights = b"".join(array.astype("<f4").tobytes() for array in network.get_weights())
     assert info.name == "sequential"
     assert info.labels == contract.LABELS
@@ -89,9 +95,74 @@ def test_metadata(small_run, small_export, small_data, report, precision):
     assert rows[name]["evaluation"]["accuracy"] == info.accuracy["value"]
 
 
-def test_int8_is_calibrated_on_train_alone(small_run, small_export, small_data, report):
+@pytest.fixture(scope="module")
+def sure_run(small_run, small_data, tmp_path_factory):
+    """The run of a network that is three times as sure of itself as it should be."""
+    network = load(small_run / "best.keras")
+    last = network.layers[-1]
+    last.set_weights([3 * array for array in last.get_weights()])
+    return write_run(tmp_path_factory.mktemp("runs") / "sure", network, small_data)
+
+
+def test_the_confidence_is_calibrated_in_every_file(sure_run, tmp_path):
+    dataset = data.load(sure_run.with_suffix(".npz"))
+    done = export(Run.open(sure_run), dataset, tmp_path / "out", quantization=QuantizeConfig(images=256))
+    report = json.loads((done.folder / "report.json").read_text())
+    calibration, temperature = report["calibration"], done.calibration.temperature
+    assert calibration["temperature"] == temperature > 1.5
+    assert calibration["unscaled_because"] is None
+
+    trained, written = load(sure_run / "best.keras"), load(done.folder / "model.keras")
+    validation, test = dataset.split("validation"), dataset.split("test")
+    before, after = (
+        calibration_error(probabilities(network, validation.images), validation.labels)
+        for network in (trained, written)
+    )
+    assert calibration["ece_before"] == pytest.approx(before)
+    assert calibration["ece_after"] == pytest.approx(after, abs=1e-3)
+    assert after < before
+
+    uncalibrated = probabilities(trained, test.images)
+    answers = {
+        "keras": probabilities(written, test.images),
+        "onnx": Predictor(done.folder, precision="float32", threads=1).probabilities(test.images),
+        "int8": Predictor(done.folder, precision="int8", threads=1).probabilities(test.images),
+    }
+    np.testing.assert_array_equal(answers["keras"].argmax(axis=1), uncalibrated.argmax(axis=1))
+    np.testing.assert_allclose(answers["keras"], rescaled(uncalibrated, temperature), atol=1e-5)
+    assert list(calibration["test_ece"]) == ["keras", "onnx", "int8"]
+    for name, rows in answers.items():
+        ece = calibration["test_ece"][name]
+        assert ece["with"] == pytest.approx(calibration_error(rows, test.labels), abs=1e-3)
+        unscaled = rows.astype(np.float64) ** temperature
+        unscaled /= unscaled.sum(axis=1, keepdims=True)
+        assert ece["without"] == pytest.approx(calibration_error(unscaled, test.labels), abs=1e-3)
+    assert calibration["test_ece"]["keras"]["without"] == pytest.approx(
+        calibration_error(uncalibrated, test.labels), abs=5e-3
+    )
+
+
+def test_another_last_layer_is_exported_as_it_is(small_run, small_data, tmp_path):
+    keras = import_keras()
+    network = load(small_run / "best.keras")
+    last = network.layers[-1]
+    logits = keras.layers.Dense(7, name="logits")
+    parts = keras.Sequential([keras.Input((48, 48, 1)), *network.layers[:-1], logits])
+    parts.add(keras.layers.Activation("softmax"))
+    logits.set_weights(last.get_weights())
+    run = Run.open(write_run(tmp_path / "run", parts, small_data))
+    done = export(run, data.load(tmp_path / "run.npz"), tmp_path / "out")
+    assert done.calibration.temperature == 1
+    reason = "the last layer is not a Dense one with softmax"
+    assert json.loads((done.folder / "report.json").read_text())["calibration"]["unscaled_because"] == reason
+    assert f"No temperature scaling: {reason}." in (done.folder / "MODEL_CARD.md").read_text()
+    for old, new in zip(parts.get_weights(), load(done.folder / "model.keras").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_int8_is_calibrated_on_train_alone(small_export, small_data, report):
     expected = quantize(
-        to_onnx(load(small_run / "best.keras")),
+        to_onnx(load(small_export / "model.keras")),
         small_data.split("train").images,
         QuantizeConfig(images=256),
     )
@@ -113,7 +184,7 @@ def test_all_train_images_calibrate_if_they_are_few(small_run, small_data, tmp_p
 
 
 def test_written_files_tell_nothing_of_the_machine(small_run, small_export):
-    for name in ("report.json", "MODEL_CARD.md", "model.json", "model.onnx", "model.int8.onnx"):
+    for name in FILES:
         content = (small_export / name).read_bytes()
         for path in (small_run.parent, small_run.parent.parent, small_export.parent):
             assert str(path).encode() not in content, name
@@ -132,7 +203,7 @@ def test_through_a_link(small_run, small_data, small_export, tmp_path):
     export(Run.open(small_run), small_data, tmp_path / "link")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["link", "real"]
     assert (tmp_path / "link").is_symlink()
-    assert len(listing(folder)) == 5
+    assert len(listing(folder)) == 6
 
 
 def test_other_data_needs_force(blank_run, small_export, tmp_path):
@@ -210,6 +281,18 @@ def test_no_test_split(small_run, small_data, tmp_path):
     run = write_run(tmp_path / "run", load(small_run / "best.keras"), Dataset("untested", *parts))
     with pytest.raises(DataError, match="no test images"):
         export(Run.open(run), data.load(run.with_suffix(".npz")), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_validation_split(copied_run, small_data, tmp_path):
+    kept = small_data.usage != 1
+    parts = (array[kept] for array in (small_data.images, small_data.labels, small_data.usage))
+    dataset = Dataset("unvalidated", *parts)
+    facts = copied_run.facts
+    facts["data"]["fingerprint"] = dataset.fingerprint
+    (copied_run.path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="no validation images"):
+        export(copied_run, dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

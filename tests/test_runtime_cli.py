@@ -51,6 +51,13 @@ def test_top(export, faces):
     assert result.stdout == "\t".join((faces[0], *(f"{name}\t{value:.4f}" for name, value in best))) + "\n"
 
 
+def test_flip_views(export, faces):
+    result = run("predict", faces[0], "--model", export, "--views", "flip", "--json")
+    expected = Predictor(export, views="flip").predict(faces[0])
+    assert json.loads(result.stdout) == [{"file": faces[0], **expected.to_dict()}]
+    assert expected != Predictor(export).predict(faces[0])
+
+
 def test_json_in_order_of_the_arguments(export, faces):
     result = run("predict", faces[2], faces[0], "--model", export, "--json")
     assert result.exit_code == 0
@@ -111,6 +118,7 @@ def test_options_reach_the_predictor(export, faces):
         ("a.png", "--top", 0),
         ("a.png", "--threads", 0),
         ("a.png", "--json", "--top", 2),
+        ("a.png", "--views", "ten"),
         ("a.png", "--frob"),
     ],
 )

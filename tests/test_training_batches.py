@@ -12,26 +12,24 @@ from fertools.training.batches import Batches, class_weights  # noqa: E402
 
 
 def numbered(labels):
-    """A split whose images can be told apart."""
-    images = np.zeros((len(labels), 48, 48), np.uint8)
-    images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(len(labels)), 256)
-    return Split(images, np.asarray(labels, np.uint8))
+    """A split of black images."""
+    return Split(np.zeros((len(labels), 48, 48), np.uint8), np.asarray(labels, np.uint8))
 
 
 def batches(split, **options):
-    return Batches(split, **{"batch_size": 8, "balance": "none", "seed": 3, **options})
+    return Batches(split, **{"batch_size": 8, "balance": "none", "mixup": 0.0, "seed": 3, **options})
 
 
 def drawn(found):
     """The numbers of the images of an epoch, in order."""
-    images = np.concatenate([found[index][0] for index in range(len(found))])
-    return images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 1, 0]
+    return np.concatenate([found[index][0]["number"] for index in range(len(found))])
 
 
 def test_shapes_and_dtypes():
     split = dataset().split("train")
-    images, labels, weights = batches(split)[0]
-    assert (images.dtype, images.shape) == (np.uint8, (8, 48, 48, 1))
+    inputs, labels, weights = batches(split)[0]
+    assert inputs.keys() == {"number"}
+    assert (inputs["number"].dtype, inputs["number"].shape) == (np.int32, (8,))
     assert (labels.dtype, labels.shape) == (np.float32, (8, 7))
     assert (weights.dtype, weights.shape) == (np.float32, (8,))
 
@@ -60,7 +58,7 @@ def test_last_incomplete_batch_is_left_out():
 def test_batches_are_no_larger_than_the_split():
     found = batches(numbered([0, 1, 2]))
     assert len(found) == 1
-    assert len(found[0][0]) == 3
+    assert len(found[0][0]["number"]) == 3
 
 
 @pytest.mark.parametrize("balance", ["none", "oversample"])
@@ -101,3 +99,30 @@ def test_oversampling_draws_classes_equally_often():
     counts = np.bincount(found[0][1].argmax(axis=1), minlength=7)
     assert counts[[2, 4, 5, 6]].sum() == 0
     assert (np.abs(counts[[0, 1, 3]] - 2000 / 3) < 100).all()
+
+
+def test_mixup_blends_labels_and_weights():
+    labels = np.repeat([0, 1, 3], [10, 50, 40]).astype(np.uint8)
+    found = batches(numbered(labels), mixup=0.4, balance="weights", batch_size=20)
+    inputs, targets, weights = found[1]
+    shares, numbers = inputs["share"], inputs["number"]
+    assert (shares.dtype, shares.shape) == (np.float32, (20,))
+    assert 0 <= shares.min() < 0.3 < 0.7 < shares.max() <= 1
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+    own, before = labels[numbers], labels[np.roll(numbers, 1)]
+    for row, (mine, other) in enumerate(zip(own, before, strict=True)):
+        expected = np.zeros(7)
+        expected[mine] += shares[row]
+        expected[other] += 1 - shares[row]
+        np.testing.assert_allclose(targets[row], expected, atol=1e-6)
+    plain = class_weights(labels)
+    np.testing.assert_allclose(weights, shares * plain[own] + (1 - shares) * plain[before], rtol=1e-6)
+
+
+def test_shares_depend_on_seed_and_epoch_alone():
+    split = numbered(np.arange(64) % 7)
+    one, other = batches(split, mixup=0.2), batches(split, mixup=0.2)
+    one.shuffle(1)
+    one.shuffle(2)
+    other.shuffle(2)
+    np.testing.assert_array_equal(one[3][0]["share"], other[3][0]["share"])

@@ -44,9 +44,9 @@ def test_history_keeps_every_bit(run):
 
 def test_commit_removes_older_states(run):
     for number in (1, 2, 3):
-        run.weights(number).touch()
+        run.state(number).touch()
     run.commit([epoch(1), epoch(2)])
-    assert [path.name for path in run.path.glob("*.h5")] == ["last-0002.weights.h5"]
+    assert [path.name for path in run.path.glob("*.npz")] == ["last-0002.npz"]
 
 
 def test_leftovers_of_a_killed_process_are_removed(run):

@@ -1,9 +1,9 @@
 import dataclasses
+import shutil
 import subprocess
 import sys
 import zipfile
 
-import h5py
 import numpy as np
 import pytest
 import tiny_training
@@ -11,15 +11,16 @@ from tiny_training import Stop, comparable, config, create, dataset
 
 from fertools.backend import import_keras
 from fertools.data import Dataset
-from fertools.errors import DataError, MissingExtraError, ModelError, RunError
+from fertools.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.models.prediction import probabilities, weights_sha256
-from fertools.training import Run
+from fertools.training import DistillConfig, Run
 from fertools.training.feedback import is_over, plateau_rate
 
 keras = import_keras()
 
 from fertools.training import trainer  # noqa: E402
+from fertools.training.statistics import estimate_statistics  # noqa: E402
 from fertools.training.trainer import train, versions  # noqa: E402
 
 #: Configurations, and when in epoch 2 their processes are killed.
@@ -63,10 +64,10 @@ def assert_same(one, other):
 def test_a_killed_run_ends_as_if_it_had_not_been(killed, name, tmp_path):
     run = killed[name]
     assert [row.epoch for row in run.history()] == [1]
-    assert run.weights(2).exists() == (KILLED[name] == "commit")
+    assert run.state(2).exists() == (KILLED[name] == "commit")
     straight = train(create(tmp_path / "straight", config(name)), dataset())
     assert_same(train(run, dataset()), straight)
-    state = run.weights(len(run.history())).name
+    state = run.state(len(run.history())).name
     left = {"config.json", "run.json", "history.csv", state, "best.keras", "history.png", "metrics.json"}
     assert {path.name for path in run.path.iterdir()} == left
 
@@ -153,12 +154,9 @@ def test_a_loss_that_is_no_number(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(run, dataset(), observer=Stop(1))
 
-    def poison(name, item):
-        if isinstance(item, h5py.Dataset) and item.shape == (3, 3, 1, 4):
-            item[...] = np.nan
-
-    with h5py.File(run.weights(1), "r+") as file:
-        file.visititems(poison)
+    with np.load(run.state(1)) as file:
+        arrays = {name: np.full_like(a, np.nan) if a.shape == (3, 3, 1, 4) else a for name, a in file.items()}
+    np.savez(run.state(1), **arrays)
     with pytest.raises(RunError, match=r"the loss is no number in epoch 2; train anew, learning slower"):
         train(run, dataset())
     assert [row.epoch for row in run.history()] == [1]
@@ -177,15 +175,15 @@ def test_other_data_are_refused(tmp_path):
         train(run, dataset(seed=1))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\x89HDF broken"])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 broken"])
 def test_a_damaged_state(tmp_path, content):
     run = create(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         train(run, dataset(), observer=Stop(1))
-    run.weights(1).unlink()
+    run.state(1).unlink()
     if content is not None:
-        run.weights(1).write_bytes(content)
-    with pytest.raises(RunError, match=r"last-0001\.weights\.h5: missing or damaged"):
+        run.state(1).write_bytes(content)
+    with pytest.raises(RunError, match=r"last-0001\.npz: missing or damaged"):
         train(run, dataset())
 
 
@@ -233,6 +231,76 @@ def test_weights_of_another_network_are_refused(finished, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_mixup_is_resumed_like_the_rest(tmp_path):
+    settings = config(mixup=0.4)
+    straight = train(create(tmp_path / "straight", settings), dataset())
+    run = create(tmp_path / "run", settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, dataset(), observer=Stop(2))
+    assert_same(train(run, dataset()), straight)
+
+
+def test_averaged_weights_get_statistics_of_their_own(tmp_path):
+    run = train(create(tmp_path / "run", config(ema=0.99)), dataset())
+    network = keras.saving.load_model(run.best)
+    order = np.random.default_rng(run.config.seed).permutation(70)
+    before = [np.array(array) for array in network.get_weights()]
+    estimate_statistics(network, dataset().split("train").images[order])
+    for ours, again in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, again, atol=1e-5)
+
+
+def test_a_student_comes_closer_to_its_teachers(finished, tmp_path):
+    """Labels that are all wrong do not keep it from learning what the teachers say."""
+    right = dataset()
+    wrong = Dataset("wrong", right.images, (right.labels + 1) % 7, right.usage)
+    settings = config(epochs=12, augmentation="none", class_balance="none", learning_rate=0.1)
+    distances = {}
+    for share in (0.0, 0.99):
+        options = {"distillation": DistillConfig(label_share=share), "teachers": [finished.path]}
+        run = create(tmp_path / str(share), settings, wrong, **options)
+        train(run, wrong)
+        images = right.split("train").images
+        student, teacher = (probabilities(keras.saving.load_model(r.best), images) for r in (run, finished))
+        distances[share] = (teacher * np.log(teacher / student)).sum(axis=1).mean()
+    assert distances[0.0] < distances[0.99] / 2
+
+
+def test_distillation_is_resumed_without_the_teachers_folder(finished, tmp_path):
+    other = train(create(tmp_path / "other", config(seed=5)), dataset())
+    options = {"distillation": DistillConfig(temperature=2.0), "teachers": [finished.path, other.best]}
+    straight = train(create(tmp_path / "straight", **options), dataset())
+    run = create(tmp_path / "run", **options)
+    assert [teacher["name"] for teacher in run.facts["distillation"]["teachers"]] == [
+        finished.path.name,
+        "best.keras",
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        train(run, dataset(), observer=Stop(2))
+    shutil.rmtree(other.path)
+    assert_same(train(run, dataset()), straight)
+
+
+def test_teachers_that_cannot_teach(finished, tmp_path):
+    stranger = keras.Sequential([keras.layers.Input((48, 48, 1)), keras.layers.Flatten()], name="stranger")
+    stranger.save(tmp_path / "stranger.keras")
+    unfinished = create(tmp_path / "unfinished")
+    for teacher, kind, message in (
+        (tmp_path / "nothing", ModelError, "nothing: no such file; a teacher is a run"),
+        (tmp_path / "stranger.keras", ModelError, "is no network of ours"),
+        (unfinished.path, RunError, "has no finished epoch yet; resume it first"),
+    ):
+        with pytest.raises(kind, match=message):
+            create(tmp_path / "run", distillation=DistillConfig(), teachers=[teacher])
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"label_share": -0.1}, {"label_share": 1.0}])
+def test_bad_distillation_options(options):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))}="):
+        DistillConfig(**options)
+
+
 def test_tensorboard_logs_on_request(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     run = train(create(tmp_path / "run"), dataset(), tensorboard=True)
@@ -240,7 +308,7 @@ def test_tensorboard_logs_on_request(tmp_path):
 
 
 def test_the_last_state_stays(finished):
-    assert finished.weights(finished.metrics["epochs"]).is_file()
+    assert finished.state(finished.metrics["epochs"]).is_file()
 
 
 def test_tensorboard_is_missing(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE
 from fertools.data import Dataset
 from fertools.errors import DataError, GateError, ModelError
+from fertools.evaluation.metrics import calibration_error
 from fertools.export.stamp import stamp
 from fertools.runtime import Predictor
 from fertools.verification import verify
@@ -82,6 +83,13 @@ def test_report_of_a_good_export(small_export, small_data):
         assert row.evaluation.accuracy == pytest.approx(np.mean(found == test.labels))
         found = predictor.probabilities(unseen.images).argmax(axis=1)
         assert row.accuracy_unseen == pytest.approx(np.mean(found == unseen.labels))
+        assert row.evaluation.ece == pytest.approx(calibration_error(row.probabilities, test.labels))
+        np.testing.assert_allclose(row.probabilities, predictor.probabilities(test.images), atol=1e-6)
+        flip = Predictor(small_export / file, threads=1, views="flip")
+        found = flip.probabilities(test.images).argmax(axis=1)
+        assert row.accuracy_flip == pytest.approx(np.mean(found == test.labels))
+        found = flip.probabilities(unseen.images).argmax(axis=1)
+        assert row.accuracy_flip_unseen == pytest.approx(np.mean(found == unseen.labels))
         assert row.bytes == (small_export / file).stat().st_size
         assert 0 < row.milliseconds < 1000
     assert keras.bytes == (small_export / KERAS_FILE).stat().st_size
@@ -96,15 +104,19 @@ def test_document_and_text(small_export, small_data):
     row = document["rows"][2]
     assert row["evaluation"]["macro_f1"] == report.row("int8").evaluation.macro_f1
     assert set(row) == {
-        "model", "evaluation", "accuracy_unseen", "agreement", "difference", "bytes", "milliseconds"
+        "model", "evaluation", "accuracy_unseen", "accuracy_flip", "accuracy_flip_unseen",
+        "agreement", "difference", "bytes", "milliseconds",
     }  # fmt: skip
+    assert row["evaluation"]["ece"] == report.row("int8").evaluation.ece
     lines = report.to_text().splitlines()
     assert lines[0] == "small.npz, test split, 350 images"
-    headings = ["accuracy", "de-duplicated", "macro F1", "agreement", "max diff", "MB", "ms/image"]
+    headings = ["accuracy", "de-duplicated", "flip views", "macro F1", "ECE"]
+    headings += ["agreement", "max diff", "MB", "ms/image"]
     assert lines[2].split("  ")[-1].strip() == headings[-1]
     assert all(heading in lines[2] for heading in headings)
     assert [line.split()[0] for line in lines[3:6]] == ["keras", "onnx", "int8"]
-    assert f"{report.rows[2].evaluation.accuracy:.2%}" in lines[5]
+    for value in (row["evaluation"]["accuracy"], row["accuracy_flip"], row["evaluation"]["ece"]):
+        assert f"{value:.2%}" in lines[5].split()
     assert len({len(line) for line in lines[2:6]}) == 1
     assert [line.split()[0] for line in lines[7:]] == ["ok"] * 5
 
@@ -214,4 +226,5 @@ def test_every_image_seen_elsewhere(small_export, small_data):
     report = verify(small_export, dataclasses.replace(small_data, name="seen", images=images))
     assert report.images_unseen == 0
     assert {row.accuracy_unseen for row in report.rows} == {None}
+    assert {row.accuracy_flip_unseen for row in report.rows} == {None}
     assert "seen, test split, 350 images (trained on other data: small.npz)" in report.to_text()

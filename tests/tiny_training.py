@@ -39,7 +39,8 @@ def build():
             layers.Dropout(0.25),
             layers.Flatten(),
             layers.Dense(7, activation="softmax", dtype="float32"),
-        ]
+        ],
+        name="tiny",
     )
 
 
@@ -52,13 +53,13 @@ def dataset(seed=0):
     return synthetic.generate(70, 35, 14, seed=seed)
 
 
-def create(path, settings=None, source=None, weights=None):
+def create(path, settings=None, source=None, **options):
     from fertools.backend import select_device
     from fertools.training.trainer import new_run
 
     settings = settings or config()
     device = select_device(settings.device)
-    return new_run(Path(path), settings, source or dataset(), "synthetic", device, weights)
+    return new_run(Path(path), settings, source or dataset(), "synthetic", device, **options)
 
 
 class Stop:

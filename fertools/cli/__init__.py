@@ -16,6 +16,7 @@ COMMANDS = {
     "quickstart": ("quickstart", "Run the whole pipeline on synthetic faces."),
     "data": ("data", "Inspect, preview and convert data sets of labelled faces."),
     "train": ("train", "Train a network into a run folder."),
+    "distill": ("distill", "Train a network to answer like others."),
     "evaluate": ("evaluate", "Measure a run or an exported model on a split."),
     "export": ("export", "Export a run to ONNX, verified on the test split."),
     "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),

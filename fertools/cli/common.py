@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fertools.data import synthetic
+from fertools.runtime.views import VIEWS
 
 #: Where new runs go, and where the latest is looked for, if nothing else is said.
 RUNS = Path("runs")
@@ -22,6 +23,14 @@ precision_option = click.option(
     default="auto",
     show_default=True,
     help="Which file of an export folder; auto is int8 if there is one.",
+)
+
+views_option = click.option(
+    "--views",
+    type=click.Choice(tuple(VIEWS)),
+    default="single",
+    show_default=True,
+    help="Views of each image; flip is the mean over it and its mirror.",
 )
 
 

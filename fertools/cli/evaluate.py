@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fertools import data
-from fertools.cli.common import default_source, emit, json_option, precision_option, talk
+from fertools.cli.common import default_source, emit, json_option, precision_option, talk, views_option
 from fertools.errors import DataError
 from fertools.evaluation import confusion_figure, is_run, measure, open_network
 from fertools.training import Run
@@ -26,17 +26,24 @@ from fertools.training import Run
     "--split", type=click.Choice(data.SPLITS), default="test", show_default=True, help="Which images."
 )
 @precision_option
+@views_option
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the confusion matrix as a PNG."
 )
 @json_option
 def command(
-    model: Path, source: str | None, split: str, precision: str, plot: Path | None, as_json: bool
+    model: Path,
+    source: str | None,
+    split: str,
+    precision: str,
+    views: str,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure a run or an exported model on a split.
 
-    MODEL is a run folder, an export folder or an ONNX file. The figures come twice: of the whole split,
-    and without the images that also stand in another split.
+    MODEL is a run folder, an export folder, an ONNX file or a .keras file. The figures come twice: of the
+    whole split, and without the images that also stand in another split.
     """
     run = Run.open(model) if is_run(model) else None
     if source is None and run is not None and not os.environ.get("FERTOOLS_DATA"):
@@ -46,10 +53,10 @@ def command(
     dataset = data.load(source or default_source())
     if run is not None and run.facts["data"]["fingerprint"] != dataset.fingerprint:
         talk(f"The run was trained on other data: {run.facts['data']['name']}.")
-    measurement = measure(network, dataset, split)
+    measurement = measure(network, dataset, split, views)
     if plot:
         try:
-            confusion_figure(measurement.official, plot, f"{model.resolve().name}, {dataset.name}, {split}")
+            confusion_figure(measurement.official, plot, f"{model.resolve().name}, {measurement.title}")
         except OSError as error:
             raise DataError(f"{plot}: cannot be written ({error.strerror}); choose another name") from error
         talk(f"Wrote {plot}.")

@@ -74,8 +74,15 @@ def command(
         talk(f"\n{error.report.to_text()}\n")
         raise
     if as_json:
-        emit({"folder": str(folder), "verification": done.report.to_dict()})
+        emit(
+            {
+                "folder": str(folder),
+                "calibration": done.calibration.to_dict(),
+                "verification": done.report.to_dict(),
+            }
+        )
     else:
         click.echo(done.report.to_text())
+    talk(f"Calibration: {done.calibration}")
     talk(f"Wrote {folder}/: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     talk(f"Next: fertools predict IMAGE --model {folder}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fertools.cli.common import emit, json_option, precision_option, talk
+from fertools.cli.common import emit, json_option, precision_option, talk, views_option
 from fertools.contract import LABELS
 from fertools.errors import ImageError
 from fertools.runtime import Prediction, Predictor, to_face
@@ -39,6 +39,7 @@ Outcome = Prediction | ImageError
     help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the processors this process may use.")
+@views_option
 @click.option(
     "--top", type=click.IntRange(1, len(LABELS)), metavar="K", help="Show the K best labels; default: 1."
 )
@@ -49,6 +50,7 @@ def command(
     precision: str,
     provider: str,
     threads: int | None,
+    views: str,
     top: int | None,
     as_json: bool,
 ) -> None:
@@ -60,7 +62,7 @@ def command(
     """
     if as_json and top is not None:
         raise click.UsageError("--top is for text: --json has the probabilities of all labels.")
-    predictor = Predictor(model, precision=precision, providers=provider, threads=threads)
+    predictor = Predictor(model, precision=precision, providers=provider, threads=threads, views=views)
     failed = False
     documents: list[dict[str, Any]] = []
     paths = [path for image in images for path in _files(image)]

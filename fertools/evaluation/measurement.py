@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fertools.data import Dataset
 from fertools.errors import ConfigError, RunError
 from fertools.evaluation.metrics import Evaluation, evaluate
+from fertools.runtime.views import averaged, stacked
 
 if TYPE_CHECKING:
     from fertools.runtime import Predictor
@@ -35,8 +36,14 @@ class Measurement:
     data: str
     fingerprint: str
     split: str
+    views: str
     official: Evaluation
     deduplicated: Evaluation | None
+
+    @property
+    def title(self) -> str:
+        """What was measured on, and how."""
+        return f"{self.data}, {self.split} split, views: {self.views}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -44,13 +51,14 @@ class Measurement:
             "data": self.data,
             "fingerprint": self.fingerprint,
             "split": self.split,
+            "views": self.views,
             "official": self.official.to_dict(),
             "deduplicated": self.deduplicated and self.deduplicated.to_dict(),
         }
 
     def to_text(self) -> str:
         """Tables for a terminal."""
-        lines = [f"{self.data}, {self.split} split", "", self.official.to_text(), ""]
+        lines = [self.title, "", self.official.to_text(), ""]
         if self.deduplicated is None:
             lines.append("Every image also stands in another split.")
         else:
@@ -58,15 +66,25 @@ class Measurement:
         return "\n".join(lines)
 
 
-def measure(network: Network, dataset: Dataset, split: str) -> Measurement:
-    """Measure ``network`` on a split. Raises DataError if the split is empty, ConfigError for no split."""
+def measure(network: Network, dataset: Dataset, split: str, views: str = "single") -> Measurement:
+    """Measure ``network`` on a split.
+
+    Arguments:
+        network: answers for single images.
+        dataset: holds the split.
+        split: "train", "validation" or "test".
+        views: "single", or "flip" for the mean over each image and its mirror.
+
+    Raises DataError if the split is empty, ConfigError for no split or views.
+    """
     images = dataset.split(split)
-    probabilities = network(images.images)
+    probabilities = averaged(network(stacked(images.images, views)), views)
     unseen = dataset.is_unseen(split)
     return Measurement(
         data=dataset.name,
         fingerprint=dataset.fingerprint,
         split=split,
+        views=views,
         official=evaluate(probabilities, images.labels),
         deduplicated=evaluate(probabilities[unseen], images.labels[unseen]) if unseen.any() else None,
     )
@@ -76,17 +94,19 @@ def open_network(path: Path, precision: str = "auto") -> Network:
     """Open what was trained or exported.
 
     Arguments:
-        path: a run folder (its best network, through Keras), or an export folder or .onnx file
-            (through ``fertools.runtime.Predictor``).
-        precision: "auto", "float32" or "int8"; a run has float32 alone.
+        path: a run folder (its best network) or a .keras file (both through Keras), or an export folder or
+            .onnx file (both through ``fertools.runtime.Predictor``).
+        precision: "auto", "float32" or "int8"; a run and a .keras file have float32 alone.
 
-    Raises ModelError, ProviderError or MissingExtraError as ``Predictor`` does, ModelError too if the run's
-    network is damaged, RunError if the run has none yet, ConfigError if it is asked for int8.
+    Raises ModelError, ProviderError or MissingExtraError as ``Predictor`` does, ModelError too if the .keras
+    file is missing or damaged, RunError if the run has none yet, ConfigError if these are asked for int8.
     """
-    if is_run(path):
+    run = is_run(path)
+    if run or path.suffix == ".keras":
         if precision == "int8":
-            raise ConfigError(f"{path}: a run has no int8 network; make one with fertools export --quantize")
-        return _keras_network(path / "best.keras")
+            kind = "a run" if run else "a Keras file"
+            raise ConfigError(f"{path}: {kind} has no int8 network; make one with fertools export --quantize")
+        return _keras_network(_best(path) if run else path)
     from fertools.runtime import Predictor
 
     predictor = Predictor(path, precision=precision)
@@ -104,10 +124,15 @@ def is_run(path: Path) -> bool:
     return (path / "config.json").is_file()
 
 
+def _best(run: Path) -> Path:
+    file = run / "best.keras"
+    if not file.is_file():
+        raise RunError(f"{file}: missing; the run has no finished epoch yet, resume it")
+    return file
+
+
 def _keras_network(path: Path) -> Network:
     from fertools.models.prediction import load, probabilities
 
-    if not path.is_file():
-        raise RunError(f"{path}: missing; the run has no finished epoch yet, resume it")
     network = load(path)
     return lambda images: probabilities(network, images)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from fertools.contract import LABELS
 
+#: Bins of the calibration error, as in Guo et al. 2017.
+BINS = 15
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -26,8 +29,9 @@ class ClassScore:
 class Evaluation:
     """What was measured on ``images`` images; all shares in 0..1.
 
-    ``balanced_accuracy`` and ``macro_f1`` average over the classes that occur. ``confusion[i][j]``
-    counts images of class i that were taken for class j, both in the order of ``LABELS``.
+    ``balanced_accuracy`` and ``macro_f1`` average over the classes that occur. ``ece`` is the expected
+    calibration error, see ``calibration_error``. ``confusion[i][j]`` counts images of class i that were
+    taken for class j, both in the order of ``LABELS``.
     """
 
     images: int
@@ -35,6 +39,7 @@ class Evaluation:
     balanced_accuracy: float
     macro_f1: float
     log_loss: float
+    ece: float
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
 
@@ -43,13 +48,14 @@ class Evaluation:
         return asdict(self)
 
     def headline(self) -> str:
-        """The four figures over all classes, a line each."""
+        """The five figures over all classes, a line each."""
         return "\n".join(
             (
                 f"accuracy           {self.accuracy:7.2%}   ({self.images:,} images)",
                 f"balanced accuracy  {self.balanced_accuracy:7.2%}",
                 f"macro F1           {self.macro_f1:7.2%}",
                 f"log loss           {self.log_loss:7.4f}",
+                f"ECE, {BINS} bins       {self.ece:7.2%}",
             )
         )
 
@@ -93,6 +99,7 @@ def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> E
         balanced_accuracy=float(np.mean([c.recall for c in occurring])),
         macro_f1=float(np.mean([c.f1 for c in occurring])),
         log_loss=log_loss(probabilities, labels),
+        ece=calibration_error(probabilities, labels),
         classes=classes,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
@@ -102,3 +109,17 @@ def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> f
     """Mean negative logarithm of the true class's probability."""
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(true, 1e-12)).mean())
+
+
+def calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+    """Expected calibration error, a share: how far confidence is from accuracy.
+
+    The images fall into ``BINS`` equally wide bins ((m - 1) / BINS, m / BINS] by the probability of
+    their best class; the error is the mean over the images of the difference between their bin's
+    accuracy and mean confidence (Guo et al. 2017, arXiv:1706.04599).
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.searchsorted(np.arange(1, BINS) / BINS, confidence)
+    excess = np.bincount(bins, confidence - right)
+    return float(np.abs(excess).sum() / len(labels))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from fertools import contract
+from fertools.evaluation.metrics import BINS
 from fertools.export.notes import USE, data_note
 from fertools.export.quantization import METHODS, QuantizeConfig
 from fertools.training import RECIPES
@@ -33,17 +35,22 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         *_comparison(rows),
         "",
+        "Single view: the network sees the image, as it does on a device if nothing else is said. Flip views:"
+        " the mean over the image and its mirror (`--views flip`), twice the work.",
         f"Agreement (same top-1) and the largest difference of a probability are against {rows[0]['model']}.",
         f"Milliseconds: {verification['environment']['timing']}; {_processor(verification['environment'])}.",
         "",
-        f"By class, {smallest['model']}:",
+        f"By class, {smallest['model']}, single view:",
         "",
         *_classes(smallest["evaluation"]["classes"]),
+        "",
+        f"![Confusion matrix, {smallest['model']}, single view]({contract.CONFUSION_FILE})",
         "",
         "```",
         "fertools verify DIR --data SRC",
         "```",
         "",
+        *_calibration(document["calibration"]),
         *_training(document),
         *_quantization(document["quantization"]),
         "## Data and licence",
@@ -62,8 +69,8 @@ def _protocol(document: dict[str, Any]) -> list[str]:
     verification, data = document["verification"], document["model"]["data"]
     return [
         f"{verification['split'].capitalize()} split of {data['name']} (fingerprint"
-        f" `{data['fingerprint'][:16]}...`): {verification['images']:,} images, one view an image, one"
-        f" training seed ({document['training']['config']['seed']}). De-duplicated: the"
+        f" `{data['fingerprint'][:16]}...`): {verification['images']:,} images, one training seed"
+        f" ({document['training']['config']['seed']}). De-duplicated: the"
         f" {verification['images_unseen']:,} of them that stand in no other split. The epoch was chosen on"
         " the validation split.",
     ]
@@ -81,10 +88,11 @@ def _training(document: dict[str, Any]) -> list[str]:
         f" {training['best_epoch']}, {training['validation_accuracy']:.2%}. Computed in"
         f" {training['precision']} by {device['backend']} on {device['name']}.",
         *_start(training["weights"]),
+        *_distillation(training["distillation"]),
         *(f"Note: {note}." for note in training["notes"]),
         "",
         "```",
-        _train_command(training["config"], training["weights"]),
+        _train_command(training),
         _export_command(quantization, images["train"]),
         "```",
         "",
@@ -93,19 +101,24 @@ def _training(document: dict[str, Any]) -> list[str]:
 
 def _comparison(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| | accuracy | de-duplicated | balanced | macro F1 | agreement | max difference | MB | ms/image |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| | accuracy | de-duplicated | balanced accuracy | macro F1 | flip views: accuracy | de-duplicated"
+        " | agreement | max difference | MB | ms/image |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         scores = row["evaluation"]
-        unseen = "-" if row["accuracy_unseen"] is None else f"{row['accuracy_unseen']:.2%}"
         time = "-" if row["milliseconds"] is None else f"{row['milliseconds']:.2f}"
         lines.append(
-            f"| {row['model']} | {scores['accuracy']:.2%} | {unseen} | {scores['balanced_accuracy']:.2%}"
-            f" | {scores['macro_f1']:.2%} | {row['agreement']:.2%} | {row['difference']:.1e}"
-            f" | {row['bytes'] / 1e6:.2f} | {time} |"
+            f"| {row['model']} | {scores['accuracy']:.2%} | {_share(row['accuracy_unseen'])}"
+            f" | {scores['balanced_accuracy']:.2%} | {scores['macro_f1']:.2%}"
+            f" | {row['accuracy_flip']:.2%} | {_share(row['accuracy_flip_unseen'])}"
+            f" | {row['agreement']:.2%} | {row['difference']:.1e} | {row['bytes'] / 1e6:.2f} | {time} |"
         )
     return lines
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _classes(classes: list[dict[str, Any]]) -> list[str]:
@@ -116,6 +129,37 @@ def _classes(classes: list[dict[str, Any]]) -> list[str]:
             f"| {c['label']} | {c['precision']:.2%} | {c['recall']:.2%} | {c['f1']:.2%} | {c['support']} |"
             for c in classes
         ),
+    ]
+
+
+def _calibration(calibration: dict[str, Any]) -> list[str]:
+    """How the confidence was set right, and how far it still is from the accuracy."""
+    if calibration["unscaled_because"]:
+        lines = [
+            f"No temperature scaling: {calibration['unscaled_because']}. Expected calibration error (ECE) on"
+            f" the validation split: {calibration['ece_before']:.2%}.",
+        ]
+    else:
+        lines = [
+            f"The last layer's logits are divided by one temperature, {calibration['temperature']:.4g}, in"
+            " all files (Guo et al. 2017, arXiv:1706.04599), which changes no label. It minimises the log"
+            " loss of the validation split, where the expected calibration error (ECE) was"
+            f" {calibration['ece_before']:.2%} before and is {calibration['ece_after']:.2%} after.",
+        ]
+    return [
+        "## Calibration",
+        "",
+        *lines,
+        "",
+        f"ECE of {BINS} bins on the test split, single view, by temperature scaling:",
+        "",
+        "| | without | with |",
+        "|---|---:|---:|",
+        *(
+            f"| {form} | {ece['without']:.2%} | {ece['with']:.2%} |"
+            for form, ece in calibration["test_ece"].items()
+        ),
+        "",
     ]
 
 
@@ -130,14 +174,35 @@ def _start(weights: dict[str, str] | None) -> list[str]:
     return [f"Started from the weights of `{weights['name']}` (sha256 `{weights['sha256'][:16]}...`)."]
 
 
-def _train_command(config: dict[str, Any], weights: dict[str, str] | None) -> str:
+def _distillation(distillation: dict[str, Any] | None) -> list[str]:
+    if distillation is None:
+        return []
+    teachers = ", ".join(
+        f"`{teacher['name']}` ({teacher['model']}, sha256 `{teacher['sha256'][:16]}...`)"
+        for teacher in distillation["teachers"]
+    )
+    return [
+        f"Distilled (Hinton et al. 2015, arXiv:1503.02531) from {teachers}: temperature"
+        f" {distillation['temperature']:g}, share of the labels in the loss {distillation['label_share']:g}."
+    ]
+
+
+def _train_command(training: dict[str, Any]) -> str:
     """The command with every option that is not the default recipe's."""
+    config, weights, distillation = training["config"], training["weights"], training["distillation"]
+    command = "fertools train"
+    if distillation is not None:
+        teachers = " ".join(shlex.quote(teacher["name"]) for teacher in distillation["teachers"])
+        command = (
+            f"fertools distill --teachers {teachers} --temperature {distillation['temperature']:g}"
+            f" --label-share {distillation['label_share']:g}"
+        )
     usual = RECIPES["default"].to_dict()
     changed = [
         f"--{name.replace('_', '-')} {value}" for name, value in config.items() if value != usual[name]
     ]
     start = [f"--weights {weights['name']}"] if weights else []
-    return " ".join(["fertools train --data SRC", *start, *changed])
+    return " ".join([command, "--data SRC", *start, *changed])
 
 
 def _export_command(quantization: dict[str, Any] | None, available: int) -> str:

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fertools import contract
-from fertools.data import Dataset
+from fertools.data import Dataset, Split
 from fertools.errors import RunError
+from fertools.evaluation import confusion_figure
+from fertools.evaluation.metrics import calibration_error
+from fertools.export.calibration import Calibration, calibrate, rescaled
 from fertools.export.card import model_card
 from fertools.export.preflight import check_ready
 from fertools.export.quantization import QuantizeConfig, quantize
@@ -25,17 +28,18 @@ if TYPE_CHECKING:
     import keras
     import onnx
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: The packages that decide what an exported file looks like.
 PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """An export folder and the report of its verification."""
+    """An export folder, the report of its verification, and how its confidence was calibrated."""
 
     folder: Path
     report: Report
+    calibration: Calibration
 
 
 def export(
@@ -49,13 +53,14 @@ def export(
 ) -> Export:
     """Write ``run``'s best network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
 
-    All files are made and verified in a folder beside; it takes the place of ``folder`` if every gate
-    holds, and an earlier export survives if one does not.
+    The network is calibrated first (see ``calibrate``), so that all files are. They are made and verified
+    in a folder beside; it takes the place of ``folder`` if every gate holds, and an earlier export survives
+    if one does not.
 
     Arguments:
         run: a finished run.
-        dataset: the data it was trained on; int8 is calibrated on its train split, and everything
-            verified on its test split.
+        dataset: the data it was trained on; the confidence is calibrated on its validation split, int8
+            on its train split, and everything verified on its test split.
         folder: where the files go.
         quantization: how to quantize, or None for no int8 file.
         force: replace an export that was made from other data.
@@ -70,14 +75,14 @@ def export(
         raise RunError(
             f"{run.path}: was trained on other data than {dataset.name}; give --data what it was trained on"
         )
-    dataset.split("test")
+    for name in ("validation", "test"):
+        dataset.split(name)
     if quantization is not None:
         quantization = quantization.resolved(len(dataset.split("train")))
     try:
-        report = _export(run, dataset, folder, quantization, say)
+        return _export(run, dataset, folder, quantization, say)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return Export(folder, report)
 
 
 def _export(
@@ -86,11 +91,14 @@ def _export(
     folder: Path,
     quantization: QuantizeConfig | None,
     say: Callable[[str], None],
-) -> Report:
+) -> Export:
     from fertools.export.graph import to_onnx
     from fertools.models.prediction import load
 
     network = load(run.best)
+    validation, test = dataset.split("validation"), dataset.split("test")
+    say(f"calibrating the confidence on {len(validation)} validation images")
+    calibration = calibrate(network, validation)
     say(f"converting {run.best} to ONNX")
     models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
     if quantization is not None:
@@ -112,13 +120,31 @@ def _export(
             "schema_version": SCHEMA_VERSION,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
             "training": _training(run),
+            "calibration": calibration.to_dict() | {"test_ece": _test_ece(report, test, calibration)},
             "quantization": None if quantization is None else quantization.to_dict(),
             "verification": report.to_dict(),
         }
+        smallest = report.rows[-1]
+        title = f"{info.name}, {smallest.model}, {dataset.name}, {report.split} split"
+        confusion_figure(smallest.evaluation, temporary / contract.CONFUSION_FILE, title)
         write_text(temporary / contract.CARD_FILE, model_card(document))
         document["files"] = {file.name: _file_facts(file) for file in sorted(temporary.iterdir())}
         write_json(temporary / contract.REPORT_FILE, document)
-    return report
+    return Export(folder, report, calibration)
+
+
+def _test_ece(report: Report, test: Split, calibration: Calibration) -> dict[str, dict[str, float]]:
+    """Form -> its calibration error on the test split, a share, without and with the temperature."""
+    return {
+        row.model: {
+            # The temperature taken out again.
+            "without": calibration_error(
+                rescaled(row.probabilities, 1 / calibration.temperature), test.labels
+            ),
+            "with": row.evaluation.ece,
+        }
+        for row in report.rows
+    }
 
 
 def _info(run: Run, network: keras.Model) -> ModelInfo:
@@ -141,6 +167,7 @@ def _training(run: Run) -> dict[str, Any]:
     return {
         "config": run.config.to_dict(),
         "weights": facts.get("weights"),
+        "distillation": facts.get("distillation"),
         "precision": facts["precision"],
         "device": facts["device"],
         "versions": facts["versions"],

@@ -19,6 +19,7 @@ FILES = frozenset(
         contract.KERAS_FILE,
         contract.REPORT_FILE,
         contract.CARD_FILE,
+        contract.CONFUSION_FILE,
     )
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fertools.errors import ConfigError
-from fertools.models import sequential
+from fertools.models import compact, sequential
 
 if TYPE_CHECKING:
     import keras
@@ -19,6 +19,7 @@ __all__ = ["BUILDERS", "build"]
 #: Name -> function that builds the network, float32 (batch, 48, 48, 1) in 0..1 -> (batch, 7).
 BUILDERS: dict[str, Callable[[], keras.Model]] = {
     "sequential": sequential.build,
+    "compact": compact.build,
 }
 
 

@@ -54,7 +54,7 @@ class ModelInfo:
     data: Mapping[str, Any]
     #: Package -> version that made the file.
     versions: Mapping[str, str] = field(default_factory=dict)
-    #: SHA-256 of the trained weights, 64 lower-case hexadecimal digits.
+    #: SHA-256 of the weights as exported, 64 lower-case hexadecimal digits.
     weights_sha256: str
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from fertools.runtime.prediction import Prediction
 from fertools.runtime.preprocessing import to_batches, to_face
 from fertools.runtime.seal import check_seal
 from fertools.runtime.session import open_session, thread_count
+from fertools.runtime.views import averaged, check_views, stacked
 
 _INPUT = (INPUT_NAME, "tensor(uint8)", [IMAGE_SIZE, IMAGE_SIZE, 1])
 _OUTPUT = (OUTPUT_NAME, "tensor(float)", [len(LABELS)])
@@ -34,6 +35,8 @@ class Predictor:
             onnxruntime's own names. What is asked for by name is got, or `ProviderError` is raised.
         threads: threads that work on one prediction; by default the processors that this process may use,
             by its affinity and its container's quota.
+        views: ``"single"``, or ``"flip"`` for the mean over each image and its mirror, which takes twice the
+            work, in one run of the network.
 
     Raises:
         ModelError: the file is missing, not ours, truncated or altered, or has another precision.
@@ -52,6 +55,8 @@ class Predictor:
     providers: tuple[str, ...]
     #: Size of the thread pool.
     threads: int
+    #: What the network is shown of each image: ``"single"`` or ``"flip"``.
+    views: str
 
     def __init__(
         self,
@@ -60,7 +65,9 @@ class Predictor:
         precision: str = "auto",
         providers: str | Sequence[str] = "auto",
         threads: int | None = None,
+        views: str = "single",
     ) -> None:
+        self.views = check_views(views)
         self.path, wanted = find_model(model, precision)
         self.threads = thread_count(threads)
         try:
@@ -103,7 +110,7 @@ class Predictor:
         Arguments:
             images: an iterable of what `predict` takes, e.g. a list of paths, a generator, or an array
                 (n, height, width). It is consumed in pieces, so it may be larger than the memory.
-            batch_size: images a run of the network; memory grows with it.
+            batch_size: images a run of the network; memory grows with it, and with the views.
 
         Raises:
             ImageError: there are no images, or one cannot be used.
@@ -119,7 +126,7 @@ class Predictor:
         return predictions
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run the network on prepared images, without any preprocessing.
+        """Run the network once on prepared images, without any preprocessing but `views`.
 
         Arguments:
             images: uint8 (n, 48, 48) or (n, 48, 48, 1), 0..255, n at least 1; all in one batch.
@@ -138,9 +145,8 @@ class Predictor:
             raise ImageError(f"images must have shape (n, 48, 48) or (n, 48, 48, 1), not {images.shape}")
         if len(images) == 0:
             raise ImageError("there are no images to predict")
-        batch = np.ascontiguousarray(images.reshape(-1, *size, 1))
-        rows: npt.NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0]
-        return rows
+        batch = np.ascontiguousarray(stacked(images.reshape(-1, *size, 1), self.views))
+        return averaged(self._session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0], self.views)
 
     def _predictions(self, faces: npt.NDArray[np.uint8]) -> list[Prediction]:
         rows = self.probabilities(faces).tolist()
@@ -148,7 +154,8 @@ class Predictor:
 
     def __repr__(self) -> str:
         model = f"{self.info.name} {self.info.precision}"
-        return f"<Predictor {model}, {self.provider}, threads={self.threads}, {str(self.path)!r}>"
+        how = f"{self.provider}, threads={self.threads}, views={self.views}"
+        return f"<Predictor {model}, {how}, {str(self.path)!r}>"
 
 
 def _check_graph(session: Any, path: Path) -> None:

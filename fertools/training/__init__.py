@@ -4,6 +4,7 @@
 """
 
 from fertools.training.config import AUGMENTATIONS, RECIPES, Augmentation, TrainConfig
+from fertools.training.distillation import DistillConfig
 from fertools.training.run import Epoch, Run
 
-__all__ = ["AUGMENTATIONS", "RECIPES", "Augmentation", "Epoch", "Run", "TrainConfig"]
+__all__ = ["AUGMENTATIONS", "RECIPES", "Augmentation", "DistillConfig", "Epoch", "Run", "TrainConfig"]

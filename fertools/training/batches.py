@@ -1,4 +1,4 @@
-"""Batches of uint8 faces in an order that depends on the seed and the epoch alone."""
+"""Batches of training images in an order that depends on the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ def class_weights(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Shuffled training batches: uint8 (b, 48, 48, 1), one-hot float32 (b, 7), weights float32 (b,).
+    """Shuffled training batches: inputs, one-hot float32 (b, 7), weights float32 (b,).
 
+    The inputs are "number", int32 (b,), which images of the split, and with mixup "share", float32 (b,),
+    how much of itself each image keeps; the rest comes from the one before it in the batch.
     The order of an epoch depends on the seed and the epoch alone, whether the run was interrupted or not;
     ``fit`` must get ``shuffle=False``, or it shuffles the batches again, from Python's random state.
     The last incomplete batch is left out, so that every step has one shape and compiles once.
@@ -30,13 +32,15 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         split: the training images.
         batch_size: images a batch; cut to the size of the split.
         balance: "none", "weights" (see ``class_weights``) or "oversample" (classes drawn equally often).
+        mixup: shares are drawn from Beta(mixup, mixup); 0 mixes nothing.
         seed: the run's seed.
     """
 
-    def __init__(self, split: Split, *, batch_size: int, balance: str, seed: int) -> None:
+    def __init__(self, split: Split, *, batch_size: int, balance: str, mixup: float, seed: int) -> None:
         super().__init__()
         self.split = split
         self.batch_size = min(batch_size, len(split))
+        self.mixup = mixup
         self.seed = seed
         weights = class_weights(split.labels)
         self.weights = weights if balance == "weights" else np.ones(len(LABELS), np.float32)
@@ -44,23 +48,38 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         if balance == "oversample":
             chances = weights[split.labels].astype(np.float64)
             self.chances = chances / chances.sum()
-        self.order: NDArray[np.intp]
+        self.order: NDArray[np.int32]
+        self.shares: NDArray[np.float32]
         self.shuffle(0)
 
     def shuffle(self, epoch: int) -> None:
-        """Put the images in the order of ``epoch``, counted from 0."""
+        """Put the images in the order of ``epoch``, counted from 0, and draw their shares."""
         generator = np.random.default_rng([self.seed, epoch])
         count = len(self.split)
         if self.chances is None:
-            self.order = generator.permutation(count)
+            order = generator.permutation(count)
         else:
-            self.order = generator.choice(count, size=count, p=self.chances)
+            order = generator.choice(count, size=count, p=self.chances)
+        self.order = order.astype(np.int32)
+        if self.mixup:
+            self.shares = generator.beta(self.mixup, self.mixup, count).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.split) // self.batch_size
 
     def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        labels = self.split.labels[chosen]
-        one_hot = np.eye(len(LABELS), dtype=np.float32)[labels]
-        return self.split.images[chosen][..., None], one_hot, self.weights[labels]
+        place = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        numbers = self.order[place]
+        inputs: dict[str, NDArray[Any]] = {"number": numbers}
+        labels = self.split.labels[numbers]
+        targets, weights = np.eye(len(LABELS), dtype=np.float32)[labels], self.weights[labels]
+        if self.mixup:
+            inputs["share"] = shares = self.shares[place]
+            targets = blend(targets, shares[:, None])
+            weights = blend(weights, shares)
+        return inputs, targets, weights
+
+
+def blend(values: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each value keeps its share and gets the rest from the one before it, as ``inputs.Mixup`` does."""
+    return shares * values + (1 - shares) * np.roll(values, 1, axis=0)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from fertools.data import Split
 from fertools.errors import RunError
@@ -18,6 +19,8 @@ from fertools.models.prediction import probabilities
 from fertools.training.batches import Batches
 from fertools.training.feedback import is_over, plateau_rate
 from fertools.training.run import Epoch, Run
+from fertools.training.state import save_state
+from fertools.training.statistics import estimate_statistics
 
 #: What Keras calls the variable of a random layer's generator.
 SEED_STATE = "seed_generator_state"
@@ -59,6 +62,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         run: the folder to write.
         trained: the network inside the model that is being fitted.
         network: its float32 twin, which gets the (averaged) weights, is validated and saved.
+        statistics: uint8 (n, 48, 48) training images, from which averaged weights get their
+            BatchNormalization statistics.
         validation: the split that decides which epoch is the best.
         observer: is told of each epoch.
     """
@@ -68,6 +73,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         run: Run,
         trained: keras.Model,
         network: keras.Model,
+        statistics: NDArray[np.uint8],
         validation: Split,
         observer: Observer | None,
     ) -> None:
@@ -75,6 +81,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         self.run = run
         self.trained = trained
         self.network = network
+        self.statistics = statistics
         self.validation = validation
         self.observer = observer
         self.config = run.config
@@ -99,6 +106,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         logs = {} if logs is None else logs
         model = self.model  # on JAX, reading the attribute writes the trained state back into it
         copy_weights(model.optimizer, self.trained, self.network)
+        if self.config.ema:
+            estimate_statistics(self.network, self.statistics)
         predicted = probabilities(self.network, self.validation.images)
         logs["val_loss"] = log_loss(predicted, self.validation.labels)
         logs["val_accuracy"] = float(np.mean(predicted.argmax(axis=1) == self.validation.labels))
@@ -120,8 +129,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             self.best = row.val_accuracy
             with replacing(self.run.best) as temporary:
                 self.network.save(temporary)
-        with replacing(self.run.weights(row.epoch)) as temporary:
-            model.save_weights(temporary)
+        save_state(self.run.state(row.epoch), self.trained, model.optimizer)
         self.history.append(row)
         self.run.commit(self.history)
         if self.config.schedule == "plateau":

@@ -6,8 +6,9 @@
       config.json             the TrainConfig
       run.json                data source and fingerprint, versions, device
       start.keras             the network that training started from, if one was given
+      teachers/1.keras ...    the networks that it learns from, if there are any
       history.csv             a row a finished epoch; its last row says where to resume
-      last-0012.weights.h5    weights, optimizer and averages after that row's epoch
+      last-0012.npz           weights, optimizer and averages after that row's epoch
       best.keras              float32 network of the best validation accuracy, without optimizer
       history.png             accuracy and loss, train and validation
       metrics.json            the validation split measured with best.keras; a finished run has it
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +58,12 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: Path, config: TrainConfig, facts: dict[str, Any], start: keras.Model | None = None
+        cls,
+        path: Path,
+        config: TrainConfig,
+        facts: dict[str, Any],
+        start: keras.Model | None = None,
+        teachers: Sequence[keras.Model] = (),
     ) -> Run:
         """Make a new run folder.
 
@@ -65,6 +72,7 @@ class Run:
             config: what the run is told.
             facts: what goes into run.json.
             start: the network to start from instead of random weights.
+            teachers: the networks to learn from besides the labels.
 
         Raises RunError if ``path`` is taken.
         """
@@ -73,6 +81,9 @@ class Run:
         if start is not None:
             with replacing(run.start) as temporary:
                 start.save(temporary)
+        for number, teacher in enumerate(teachers, 1):
+            with replacing(path / "teachers" / f"{number}.keras") as temporary:
+                teacher.save(temporary)
         write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, **facts})
         write_json(path / "config.json", config.to_dict())
         return run
@@ -100,7 +111,7 @@ class Run:
     @classmethod
     def latest_finished(cls, root: Path) -> Run:
         """The run below ``root`` that finished last. Raises RunError if there is none."""
-        finished = sorted(root.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
+        finished = sorted(root.glob("**/metrics.json"), key=lambda file: file.stat().st_mtime)
         if not finished:
             raise RunError(f"no finished run under {root}/: train one with 'fertools train'")
         return cls(finished[-1].parent)
@@ -119,6 +130,11 @@ class Run:
     def start(self) -> Path:
         """The network that training starts from; missing if that is a random one."""
         return self.path / "start.keras"
+
+    @property
+    def teachers(self) -> list[Path]:
+        """The networks that training learns from; none without distillation."""
+        return sorted((self.path / "teachers").glob("*.keras"), key=lambda file: int(file.stem))
 
     @property
     def finished(self) -> bool:
@@ -181,9 +197,9 @@ class Run:
             raise RunError(f"{path}: damaged (epochs are missing); train anew")
         return history
 
-    def weights(self, epoch: int) -> Path:
+    def state(self, epoch: int) -> Path:
         """Where the state after ``epoch`` is kept."""
-        return self.path / f"last-{epoch:04d}.weights.h5"
+        return self.path / f"last-{epoch:04d}.npz"
 
     def commit(self, history: list[Epoch]) -> None:
         """Write the history. From here on the run resumes after its last row; older states are removed."""
@@ -194,8 +210,8 @@ class Run:
             writer = csv.DictWriter(file, list(asdict(history[-1])))
             writer.writeheader()
             writer.writerows(asdict(row) for row in history)
-        for state in self.path.glob("last-*.weights.h5"):
-            if state != self.weights(history[-1].epoch):
+        for state in self.path.glob("last-*.npz"):
+            if state != self.state(history[-1].epoch):
                 state.unlink()
 
     def remove_leftovers(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import fertools
 from fertools.backend import Device
@@ -19,16 +20,24 @@ from fertools.data import SPLITS, Dataset, Split
 from fertools.errors import MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
-from fertools.models import build
+from fertools.models import BUILDERS, build
 from fertools.models.prediction import load, probabilities, weights_sha256
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.config import AUGMENTATIONS, TrainConfig
+from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
 from fertools.training.feedback import best_epoch, is_over, plateau_rate
 from fertools.training.figure import history_figure
+from fertools.training.inputs import ImageStore, Mixup
+from fertools.training.losses import SoftTargetLoss
 from fertools.training.optimizer import build_optimizer
 from fertools.training.run import Run
+from fertools.training.state import load_state
+from fertools.training.statistics import IMAGES as STATISTICS_IMAGES
+
+#: Steps that a GPU makes between two looks of Python at them; a CPU step is long enough by itself.
+GPU_STEPS_PER_CALL = 16
 
 
 def new_run(
@@ -38,6 +47,8 @@ def new_run(
     source: str,
     device: Device,
     weights: Path | None = None,
+    distillation: DistillConfig | None = None,
+    teachers: Sequence[Path] = (),
 ) -> Run:
     """Make a run folder.
 
@@ -48,9 +59,11 @@ def new_run(
         source: where it was read from, to find it again.
         device: what to train on, from ``select_device``.
         weights: a ``.keras`` file of the same network to start from instead of random weights.
+        distillation: how ``teachers`` count; None to learn from the labels alone.
+        teachers: runs, export folders or ``.keras`` files of networks of ours to learn from.
 
-    Raises RunError if ``path`` is taken, DataError if the data lacks a train or validation split,
-    ModelError if ``weights`` is damaged or of another network.
+    Raises RunError if ``path`` is taken or a teacher has no finished epoch, DataError if the data lacks a
+    train or validation split, ModelError if ``weights`` is damaged or of another network, or a teacher is.
     """
     for name in ("train", "validation"):
         dataset.split(name)
@@ -70,7 +83,16 @@ def new_run(
     if weights is not None:
         start = _start_network(config.model, weights)
         facts["weights"] = {"name": weights.name, "sha256": weights_sha256(start)}
-    return Run.create(path, config, facts, start)
+    networks = []
+    if distillation is not None:
+        networks = [_teacher(teacher_file(teacher)) for teacher in teachers]
+        facts["distillation"] = distillation.to_dict() | {
+            "teachers": [
+                {"name": teacher.name, "model": network.name, "sha256": weights_sha256(network)}
+                for teacher, network in zip(teachers, networks, strict=True)
+            ]
+        }
+    return Run.create(path, config, facts, start, networks)
 
 
 def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tensorboard: bool = False) -> Run:
@@ -98,27 +120,33 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         network = build(config.model)
     with dtype_policy(facts["precision"]):
         trained = build(config.model)
-    images = keras.Input(network.input_shape[1:], dtype="uint8")
-    augmented = AugmentedInput(AUGMENTATIONS[config.augmentation], config.seed)(images)
-    model = keras.Model(images, trained(augmented))
-
     batches = Batches(
-        train_split, batch_size=config.batch_size, balance=config.class_balance, seed=config.seed
+        train_split,
+        batch_size=config.batch_size,
+        balance=config.class_balance,
+        mixup=config.mixup,
+        seed=config.seed,
     )
+    model = _model_around(trained, run, train_split)
     optimizer = build_optimizer(config, len(batches))
     model.compile(
         optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+        loss_weights=facts["distillation"]["label_share"] if "distillation" in facts else None,
         metrics=["accuracy"],
+        steps_per_execution=GPU_STEPS_PER_CALL if facts["device"]["kind"] == "gpu" else 1,
     )
     if run.start.is_file():
         trained.set_weights(load(run.start).get_weights())
     if history:
-        _restore(run.weights(len(history)), model)
+        optimizer.build(model.trainable_variables)
+        load_state(run.state(len(history)), trained, optimizer)
     if config.schedule == "plateau":
         optimizer.learning_rate = plateau_rate(config, history)
 
-    callbacks = [EpochSeeds(config.seed, batches), EpochEnd(run, trained, network, validation, observer)]
+    sample = np.random.default_rng(config.seed).permutation(len(train_split))[:STATISTICS_IMAGES]
+    end = EpochEnd(run, trained, network, train_split.images[sample], validation, observer)
+    callbacks = [EpochSeeds(config.seed, batches), end]
     if tensorboard:
         callbacks.append(_tensorboard(run.path / "tensorboard"))
     if not is_over(config, history):
@@ -145,13 +173,39 @@ def _start_network(name: str, weights: Path) -> keras.Model:
     return network
 
 
-def _restore(state: Path, model: keras.Model) -> None:
-    """Load what ``EpochEnd`` saved: weights, averages and the optimizer's state."""
-    model.optimizer.build(model.trainable_variables)
-    try:
-        model.load_weights(state)
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{state}: missing or damaged ({error}); train anew") from error
+def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
+    """The model that is fitted: from the numbers of ``split``'s images to ``trained``'s probabilities.
+
+    All between them, and the teachers, belong to it and to no saved file.
+    """
+    config, facts = run.config, run.facts
+    inputs = {"number": keras.Input((), dtype="int32", name="number")}
+    images = ImageStore(split.images)(inputs["number"])
+    images = AugmentedInput(AUGMENTATIONS[config.augmentation], config.seed)(images)
+    if config.mixup:
+        inputs["share"] = keras.Input((), dtype="float32", name="share")
+        images = Mixup()((images, inputs["share"]))
+    answers = trained(images)
+    if "distillation" in facts:
+        with dtype_policy(facts["precision"]):
+            teachers = [_teacher(file) for file in run.teachers]
+        for number, teacher in enumerate(teachers, 1):
+            teacher.name = f"teacher{number}"  # Keras wants every name once
+        distillation = facts["distillation"]
+        compare = SoftTargetLoss(distillation["temperature"], share=1 - distillation["label_share"])
+        answers = compare((answers, soft_targets(teachers, images)))
+    return keras.Model(inputs, answers)
+
+
+def _teacher(file: Path) -> keras.Model:
+    """The network of ours that a file holds, under the current dtype policy, not to be trained."""
+    given = load(file)
+    if given.name not in BUILDERS:
+        raise ModelError(f"{file}: is no network of ours; a teacher is one of {', '.join(BUILDERS)}")
+    network = build(given.name)
+    network.set_weights(given.get_weights())
+    network.trainable = False
+    return network
 
 
 def _finish(run: Run, network: keras.Model, validation: Split) -> None:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fertools.errors import GateError
 from fertools.evaluation import Evaluation
-from fertools.verification.gates import Gate
+from fertools.verification.gates import Gate, Probabilities
 
 
 @dataclass(frozen=True)
 class Row:
-    """One form of the model, measured on the test split.
+    """One form of the model, measured on the test split with a single view, as it runs on the device.
 
-    Accuracies and agreement are shares; ``accuracy_unseen`` leaves out the images that also stand in
-    another split, and is None where none is left. ``milliseconds`` is a median at batch 1 on one thread,
-    None where it was not measured.
+    Accuracies and agreement are shares; those that end in ``_unseen`` leave out the images that also stand
+    in another split, and are None where none is left. The accuracies of ``flip`` are of the mean over each
+    image and its mirror. ``milliseconds`` is a median at batch 1 on one thread, None where it was not
+    measured. ``probabilities``, float32 (images, 7), are no part of the JSON document.
     """
 
     model: str
     evaluation: Evaluation
     accuracy_unseen: float | None
+    accuracy_flip: float
+    accuracy_flip_unseen: float | None
     agreement: float
     difference: float
     bytes: int
     milliseconds: float | None
+    probabilities: Probabilities = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,10 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values, with the verdicts; what is not a number becomes None."""
         gates = [{**asdict(gate), "passed": gate.passed} for gate in self.gates]
-        document: dict[str, Any] = _finite({**asdict(self), "gates": gates, "passed": self.passed})
+        fields = asdict(self)
+        for row in fields["rows"]:
+            del row["probabilities"]
+        document: dict[str, Any] = _finite({**fields, "gates": gates, "passed": self.passed})
         return document
 
     def to_text(self) -> str:
@@ -93,7 +100,10 @@ class BrokenGateError(GateError):
         self.report = report
 
 
-HEADINGS = ("", "accuracy", "de-duplicated", "macro F1", "agreement", "max diff", "MB", "ms/image")
+HEADINGS = (
+    *("", "accuracy", "de-duplicated", "flip views", "macro F1", "ECE"),
+    *("agreement", "max diff", "MB", "ms/image"),
+)
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -102,7 +112,9 @@ def cells(row: Row) -> tuple[str, ...]:
         row.model,
         f"{row.evaluation.accuracy:.2%}",
         "-" if row.accuracy_unseen is None else f"{row.accuracy_unseen:.2%}",
+        f"{row.accuracy_flip:.2%}",
         f"{row.evaluation.macro_f1:.2%}",
+        f"{row.evaluation.ece:.2%}",
         f"{row.agreement:.2%}",
         f"{row.difference:.1e}",
         f"{row.bytes / 1e6:.2f}",

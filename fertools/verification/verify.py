@@ -14,6 +14,7 @@ from fertools.data import Dataset
 from fertools.errors import ModelError
 from fertools.evaluation import evaluate, in_batches
 from fertools.processor import int8_features, processor
+from fertools.runtime.views import averaged, stacked
 from fertools.verification.gates import (
     Gate,
     Probabilities,
@@ -37,6 +38,8 @@ PRECISIONS = {"onnx": "float32", "int8": "int8"}
 def verify(folder: Path, dataset: Dataset) -> Report:
     """Measure Keras, ONNX and, if there is one, int8 of the export ``folder`` on the test split.
 
+    Each is measured with a single view, which the gates look at, and its accuracy with flip views too.
+
     Raises ModelError if a file is missing or damaged, DataError without a test split. Broken gates
     do not raise: the report says so.
     """
@@ -53,12 +56,19 @@ def verify(folder: Path, dataset: Dataset) -> Report:
         for name, precision in PRECISIONS.items()
         if (folder / FORMS[name]).is_file()
     }
+    views = stacked(split.images, "flip")
     # On a GPU Keras would round convolutions to TF32, break the gates, and win the timing.
     with import_keras().device("cpu:0"):
         network = load(folder / KERAS_FILE)
-        measured: dict[str, Probabilities] = {"keras": probabilities(network, split.images)}
-        measured |= {name: in_batches(predictor, split.images) for name, predictor in predictors.items()}
+        answers: dict[str, Probabilities] = {"keras": probabilities(network, views)}
+        answers |= {name: in_batches(predictor, views) for name, predictor in predictors.items()}
         times = _milliseconds(network, predictors, split.images[:1])
+
+    measured = {name: rows[: len(split)] for name, rows in answers.items()}
+    flipped = {name: averaged(rows, "flip") for name, rows in answers.items()}
+
+    def accuracy_unseen(rows: Probabilities) -> float | None:
+        return correct(rows[unseen], split.labels[unseen]) / int(unseen.sum()) if unseen.any() else None
 
     gates: list[Gate] = float_gates(measured["keras"], measured["onnx"])
     if "int8" in measured:
@@ -73,13 +83,14 @@ def verify(folder: Path, dataset: Dataset) -> Report:
             Row(
                 model=name,
                 evaluation=evaluate(rows, split.labels),
-                accuracy_unseen=(
-                    correct(rows[unseen], split.labels[unseen]) / int(unseen.sum()) if unseen.any() else None
-                ),
+                accuracy_unseen=accuracy_unseen(rows),
+                accuracy_flip=correct(flipped[name], split.labels) / len(split),
+                accuracy_flip_unseen=accuracy_unseen(flipped[name]),
                 agreement=agreement(measured["keras"], rows),
                 difference=largest_difference(measured["keras"], rows),
                 bytes=(folder / FORMS[name]).stat().st_size,
                 milliseconds=times.get(name),
+                probabilities=rows,
             )
             for name, rows in measured.items()
         ),

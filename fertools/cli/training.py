@@ -1,0 +1,206 @@
+"""What the commands that train share: their options, and new and resumed runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fertools import data
+from fertools.cli.common import RUNS, default_source, emit, talk
+from fertools.errors import ConfigError
+from fertools.models import BUILDERS
+from fertools.training import AUGMENTATIONS, RECIPES, Run, TrainConfig
+from fertools.training.config import BALANCES, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from fertools.training.seeds import SeedSummary, open_runs, seed_folder, seeded
+
+if TYPE_CHECKING:
+    from fertools.backend import Device
+    from fertools.training import DistillConfig
+
+#: Field of TrainConfig -> type and help of its option. An option that is not given keeps the recipe's value.
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "model": (click.Choice(tuple(BUILDERS)), "Network to train."),
+    "epochs": (int, "Passes over the training images."),
+    "batch_size": (int, "Images a step."),
+    "optimizer": (click.Choice(OPTIMIZERS), "Optimizer; sgd has Nesterov momentum 0.9."),
+    "learning_rate": (float, "Peak of the learning rate."),
+    "schedule": (click.Choice(SCHEDULES), "Course of the learning rate."),
+    "warmup_epochs": (int, "Epochs of linear warm-up before the cosine."),
+    "plateau_factor": (float, "What the plateau schedule multiplies the rate by."),
+    "plateau_patience": (int, "Epochs without a lower validation loss before it does."),
+    "weight_decay": (float, "Decoupled decay of kernels; 0 switches it off."),
+    "label_smoothing": (float, "Share of the target spread over all classes."),
+    "augmentation": (click.Choice(tuple(AUGMENTATIONS)), "Random changes of the training images."),
+    "mixup": (float, "Blend pairs of images by shares from Beta(a, a); 0 blends none."),
+    "class_balance": (click.Choice(BALANCES), "How rare classes are made up for."),
+    "early_stopping": (int, "Stop after so many epochs without a better accuracy; 0 never does."),
+    "ema": (float, "Momentum of the moving average of the weights; 0 switches it off."),
+    "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where the processor has it."),
+    "device": (click.Choice(DEVICES), "Where to train; auto is the GPU if there is one."),
+    "seed": (int, "Decides all that is random."),
+}
+
+
+def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of a new run: where it starts, and one for each field of TrainConfig.
+
+    The help of a field ends with the default recipe's value.
+    """
+    for name, (kind, text) in reversed(OPTIONS.items()):
+        value = getattr(RECIPES["default"], name)
+        option = click.option(f"--{name.replace('_', '-')}", type=kind, help=f"{text}  [default: {value}]")
+        function = option(function)
+    for option in (
+        click.option("--recipe", type=click.Choice(tuple(RECIPES)), help="Values of the options below."),
+        click.option(
+            "--seeds",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Train N runs into RUN/seed-..., with this and the next seeds.  [default: one run]",
+        ),
+        click.option(
+            "--weights",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Start from the weights of a .keras file, e.g. an export's.  [default: random ones]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+data_option = click.option(
+    "--data", "source", metavar="SRC", help="Data set.  [default: $FERTOOLS_DATA, else synthetic]"
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help=f"New run folder.  [default: {RUNS}/MODEL-NNN]",
+)
+tensorboard_option = click.option(
+    "--tensorboard", is_flag=True, help="Also write TensorBoard logs into the run folder."
+)
+
+
+def chosen_config(recipe: str | None, options: dict[str, Any]) -> TrainConfig:
+    """The recipe with the options that were given. A wrong value is a usage error."""
+    changes = {name: value for name, value in options.items() if value is not None}
+    try:
+        return dataclasses.replace(RECIPES[recipe or "default"], **changes)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def start_runs(
+    config: TrainConfig,
+    source: str | None,
+    out: Path | None,
+    *,
+    weights: Path | None = None,
+    seeds: int | None = None,
+    distillation: DistillConfig | None = None,
+    teachers: Sequence[Path] = (),
+    tensorboard: bool,
+    as_json: bool,
+) -> None:
+    """Make one run, or one for each seed, and train what was made."""
+    source = source or default_source()
+    if out:
+        Run.check_free(out)
+    device, dataset = _prepare(config, source)
+
+    from fertools.training.trainer import new_run
+
+    path = out or Run.next_path(RUNS, config.model)
+    configs = {path: config}
+    if seeds:
+        configs = {seed_folder(path, each.seed): each for each in seeded(config, seeds)}
+    # All are made before the first is trained, so that an interruption leaves what --resume needs.
+    runs = [
+        new_run(place, each, dataset, _lasting(source), device, weights, distillation, teachers)
+        for place, each in configs.items()
+    ]
+    _train(path, runs, dataset, device, tensorboard=tensorboard, as_json=as_json)
+
+
+def resume_runs(path: Path, source: str | None, *, tensorboard: bool, as_json: bool) -> None:
+    """Go on with the run at ``path``, or with all unfinished ones of a folder of seeds."""
+    runs = open_runs(path)
+    if len(runs) == 1:
+        runs[0].check_unfinished()
+    source = source or runs[0].facts["data"]["source"]
+    device, dataset = _prepare(runs[0].config, source)
+    _train(path, runs, dataset, device, tensorboard=tensorboard, as_json=as_json)
+
+
+def _prepare(config: TrainConfig, source: str) -> tuple[Device, data.Dataset]:
+    """Choose the device and read the data, saying so."""
+    from fertools.backend import import_keras, select_device
+
+    import_keras()
+    device = select_device(config.device)
+    dataset = data.load(source)
+    counts = ", ".join(f"{name} {(dataset.usage == code).sum():,}" for code, name in enumerate(data.SPLITS))
+    talk(f"Data: {dataset.name}, {counts}")
+    for note in dataset.notes:
+        talk(f"  {note}")
+    return device, dataset
+
+
+def _train(
+    path: Path,
+    runs: Sequence[Run],
+    dataset: data.Dataset,
+    device: Device,
+    *,
+    tensorboard: bool,
+    as_json: bool,
+) -> None:
+    """Train the unfinished ones of ``runs``, which lie in ``path``, and report all of them."""
+    from fertools.cli.progress import Progress
+    from fertools.training.trainer import train
+
+    for run in runs:
+        if run.finished:
+            talk(f"Run: {run.path}, finished before")
+            continue
+        config = run.config
+        talk(f"Device: {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
+        talk(f"Run: {run.path}")
+        steps = config.steps_per_epoch(len(dataset.split("train")))
+        try:
+            with Progress(config.epochs, steps, len(run.history())) as progress:
+                train(run, dataset, observer=progress, tensorboard=tensorboard)
+        except KeyboardInterrupt:
+            talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))}")
+            raise SystemExit(130) from None
+        metrics = run.metrics
+        talk(
+            f"Best epoch {metrics['best_epoch']}: validation accuracy {metrics['validation']['accuracy']:.2%}"
+        )
+    if len(runs) == 1:
+        best, document = runs[0], {"run": str(runs[0].path), **runs[0].metrics}
+    else:
+        summary = SeedSummary.of(runs)
+        best, document = summary.best, summary.to_dict()
+        talk(
+            f"{len(runs)} seeds: validation accuracy {summary.mean:.2%} ± {summary.deviation:.2%},"
+            f" best {best.path}"
+        )
+    talk(f"Next: fertools export {shlex.quote(str(best.path))} --quantize")
+    if as_json:
+        emit(document)
+    else:
+        click.echo("\n".join(str(run.path) for run in runs))
+
+
+def _lasting(source: str) -> str:
+    """The source as it is found again from another folder."""
+    return source if source == data.synthetic.NAME else os.path.abspath(source)

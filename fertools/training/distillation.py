@@ -1,0 +1,63 @@
+"""Learning from other networks: Hinton et al. 2015, arXiv:1503.02531.
+
+The teachers see the very pixels that the student sees, augmented and mixed, inside the same step: a
+consistent teacher gives a better student than predictions made once for the plain images (Beyer et al.
+2022, arXiv:2106.05237).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fertools import contract
+from fertools.errors import ConfigError, ModelError, RunError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """How the teachers' answers count. Raises ConfigError for bad values."""
+
+    #: Both sides' probabilities are softened by it before they are compared.
+    temperature: float = 1.0
+    #: Share of the loss that comes from the labels; the rest comes from the teachers.
+    label_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("temperature", 0.1, 100.0), ("label_share", 0.0, 1.0)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name}={getattr(self, name)}: must lie between {low} and {high}")
+        if self.label_share == 1:
+            raise ConfigError("label_share=1: leaves the teachers nothing to say; use fertools train")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def teacher_file(path: Path) -> Path:
+    """The ``.keras`` file that a run folder, an export folder or a file means.
+
+    Raises RunError if a run has no finished epoch yet, ModelError if there is no such file.
+    """
+    if (path / "config.json").is_file():
+        if not (path / "best.keras").is_file():
+            raise RunError(f"{path}: has no finished epoch yet; resume it first")
+        return path / "best.keras"
+    file = path / contract.KERAS_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file; a teacher is a run, an export folder or a .keras file")
+    return file
+
+
+def soft_targets(teachers: Sequence[keras.Model], images: Any) -> Any:
+    """The mean of the teachers' probabilities for float32 images (batch, 48, 48, 1)."""
+    from keras import layers
+
+    answers = [teacher(images, training=False) for teacher in teachers]
+    return answers[0] if len(answers) == 1 else layers.Average(dtype="float32")(answers)

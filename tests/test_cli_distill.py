@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import pytest
+import tiny_training
+from click.testing import CliRunner
+
+from fertools.cli import COMMANDS, main
+from fertools.data import write
+from fertools.models import BUILDERS
+from fertools.training import Run
+from fertools.training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Two finished runs of the tiny network."""
+    root = tmp_path_factory.mktemp("teachers")
+    data = tiny_training.dataset()
+    settings = [tiny_training.config(epochs=1, seed=seed) for seed in (1, 2)]
+    return [train(tiny_training.create(root / str(each.seed), each), data).path for each in settings]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch, teachers):
+    """An empty folder with a data set, and networks that train in a moment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(BUILDERS, "tiny", tiny_training.build)
+    monkeypatch.setitem(BUILDERS, "sequential", tiny_training.build)
+    write(tiny_training.dataset(), "tiny.npz")
+
+
+def distill(*arguments):
+    arguments = ["distill", *map(str, arguments), "--data", "tiny.npz", "--epochs", "2", "--batch-size", "16"]
+    return CliRunner().invoke(main, arguments)
+
+
+def test_several_teachers_after_one_option(teachers):
+    options = ("--out", "student", "--temperature", 2, "--label-share", 0.25)
+    result = distill("--teachers", *teachers, *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "student\n"
+    run = Run.open(Path("student"))
+    assert run.finished
+    facts = run.facts["distillation"]
+    assert (facts["temperature"], facts["label_share"]) == (2, 0.25)
+    assert [teacher["name"] for teacher in facts["teachers"]] == ["1", "2"]
+    assert len(run.teachers) == 2
+
+
+def test_the_option_may_be_repeated_and_seeds_given(teachers):
+    result = distill(
+        "--teachers", teachers[0], "--teachers", teachers[1], "--seeds", 2, "--json", "--out", "two"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert len(json.loads(result.stdout)["accuracies"]) == 2
+    for seed in (0, 1):
+        assert len(Run.open(Path("two", f"seed-{seed}")).teachers) == 2
+
+
+def test_usage_errors(teachers):
+    result = distill("--out", "student")
+    assert result.exit_code == 2
+    assert "Missing option '--teachers'" in result.stderr
+    result = distill("--teachers", teachers[0], "--label-share", 1)
+    assert result.exit_code == 2
+    assert "label_share=1.0: leaves the teachers nothing to say" in result.stderr
+    assert not Path("student").exists()
+
+
+def test_a_teacher_that_is_not_there():
+    result = distill("--teachers", "nobody", "--out", "student")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: nobody: no such file; a teacher is a run")
+    assert not Path("student").exists()
+
+
+def test_help_is_the_one_of_the_list():
+    assert main.get_command(None, "distill").get_short_help_str(200) == COMMANDS["distill"][1]
