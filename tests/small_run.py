@@ -80,6 +80,7 @@ def write_run(folder: Path, network: Any, faces: Dataset) -> Path:
             "device": {"backend": "tensorflow", "kind": "cpu", "name": "some CPU", "has_bfloat16": False},
             "precision": "float32",
             "versions": {"python": "3.11.0"},
+            "commands": ["fertools train --data SRC --out small --epochs 6 --batch-size 35 --device cpu"],
         },
         "metrics.json": {"best_epoch": 5, "epochs": 6, "seconds": 3.0, "validation": {"accuracy": 0.75}},
     }

@@ -15,6 +15,7 @@ from fertools.export.card import model_card
 
 COMMANDS = {
     "train": train_command,
+    "distill": distill_command,
     "export": export_command,
     "verify": verify_command,
     "predict": predict_command,
@@ -65,20 +66,19 @@ def test_no_lines_but_tables_and_headings_are_broken(document):
 
 
 def test_commands_can_be_given(document):
-    config = document["training"]["config"]
-    config.update(learning_rate=0.01, ema=0.0, schedule="plateau", class_balance="weights")
+    training = document["training"]
+    training["commands"] = ["fertools train --data SRC --out first", "fertools distill --teachers first"]
+    training["run"] = "my run"
     document["quantization"].update(method="percentile", images=100)
     found = commands(model_card(document))
-    assert [line.split()[1] for line in found] == ["predict", "verify", "train", "export"]
+    assert [line.split()[1] for line in found] == ["predict", "verify", "train", "distill", "export"]
     for line in found:
         _, name, *arguments = shlex.split(line)
         COMMANDS[name].make_context(name, arguments)  # raises click.UsageError
-    train = next(line for line in found if " train " in line)
-    assert train == (
-        "fertools train --data SRC --epochs 6 --batch-size 35 --learning-rate 0.01 --schedule plateau"
-        " --class-balance weights --ema 0.0 --device cpu"
+    assert found[-1] == (
+        "fertools export 'my run' --data SRC --quantize --calibration-images 100"
+        " --calibration-method percentile"
     )
-    assert found[-1].endswith("--quantize --calibration-images 100 --calibration-method percentile")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,6 @@ def test_start_weights_are_told(document):
     document["training"]["weights"] = {"name": "model.keras", "sha256": "ab" * 32}
     card = model_card(document)
     assert "weights of `model.keras` (sha256 `abababababababab...`)" in card
-    assert "fertools train --data SRC --weights model.keras" in card
 
 
 def test_both_views_stand_in_the_comparison(document):
@@ -171,10 +170,15 @@ def test_teachers_are_told(document):
     assert "`one.keras` (sequential, sha256 `abababababababab...`)" in card
     assert "`two.keras` (compact, sha256 `cdcdcdcdcdcdcdcd...`)" in card
     assert "temperature 4, share of the labels in the loss 0.1." in card
-    distill = next(line for line in commands(card) if " distill " in line)
-    assert distill == (
-        "fertools distill --teachers one.keras two.keras --temperature 4 --label-share 0.1 --data SRC"
-        " --epochs 6 --batch-size 35 --device cpu"
-    )
-    options = distill_command.make_context("distill", shlex.split(distill)[2:]).params
-    assert [path.name for path in (*options["first"], *options["more"])] == ["one.keras", "two.keras"]
+
+
+def test_seeds_are_told(document):
+    assert "one training seed (0)" in model_card(document)
+    document["training"]["seeds"] = {
+        "seeds": [0, 1, 2],
+        "validation": {"mean": 0.625, "deviation": 0.01},
+        "test": {"mean": 0.5, "deviation": 0.0125},
+    }
+    card = model_card(document)
+    assert "training seed 0, the best on the validation split of seeds 0, 1, 2" in card
+    assert "validation 62.50% ± 1.00%, test 50.00% ± 1.25%" in card

@@ -19,7 +19,7 @@ from fertools.export.quantization import quantize
 from fertools.models.prediction import load, probabilities
 from fertools.runtime import Predictor
 from fertools.runtime.metadata import INPUT_CONTRACT, METADATA_KEY
-from fertools.training import Run
+from fertools.training import Run, TrainConfig
 
 FILES = [
     *("MODEL_CARD.md", "confusion.png", "model.int8.onnx", "model.json", "model.keras", "model.onnx"),
@@ -58,6 +58,25 @@ def test_without_quantization_there_is_no_int8_file(small_run, small_data, tmp_p
     assert [row.model for row in done.report.rows] == ["keras", "onnx"]
     assert "Quantization" not in (done.folder / "MODEL_CARD.md").read_text()
     assert json.loads((done.folder / "report.json").read_text())["quantization"] is None
+
+
+def test_the_seeds_beside_a_run_are_measured_too(small_run, small_data, tmp_path):
+    for seed in (0, 1):
+        folder = shutil.copytree(small_run, tmp_path / "all" / f"seed-{seed}")
+        config = TrainConfig(epochs=6, batch_size=35, device="cpu", seed=seed).to_dict()
+        (folder / "config.json").write_text(json.dumps(config))
+    # The second run answers the same for every image.
+    network = load(folder / "best.keras")
+    network.layers[-1].set_weights([np.zeros_like(array) for array in network.layers[-1].get_weights()])
+    network.save(folder / "best.keras")
+    done = export(Run.open(tmp_path / "all" / "seed-0"), small_data, tmp_path / "out")
+    found = json.loads((done.folder / "report.json").read_text())["training"]
+    assert found["run"] == "all/seed-0"
+    assert found["seeds"]["seeds"] == [0, 1]
+    good, chance = done.report.row("keras").evaluation.accuracy, 1 / 7
+    assert found["seeds"]["test"]["mean"] == pytest.approx((good + chance) / 2)
+    assert found["seeds"]["test"]["deviation"] == pytest.approx((good - chance) / 2**0.5)
+    assert "of seeds 0, 1 (validation " in (done.folder / "MODEL_CARD.md").read_text()
 
 
 def test_architecture_loads_in_safe_mode(small_export, small_data):

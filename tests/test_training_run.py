@@ -12,6 +12,7 @@ FACTS = {
     "device": {},
     "precision": "float32",
     "versions": {},
+    "commands": [],
 }
 
 

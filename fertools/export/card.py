@@ -9,7 +9,6 @@ from fertools import contract
 from fertools.evaluation.metrics import BINS
 from fertools.export.notes import USE, data_note
 from fertools.export.quantization import METHODS, QuantizeConfig
-from fertools.training import RECIPES
 
 
 def model_card(document: dict[str, Any]) -> str:
@@ -69,11 +68,26 @@ def _protocol(document: dict[str, Any]) -> list[str]:
     verification, data = document["verification"], document["model"]["data"]
     return [
         f"{verification['split'].capitalize()} split of {data['name']} (fingerprint"
-        f" `{data['fingerprint'][:16]}...`): {verification['images']:,} images, one training seed"
-        f" ({document['training']['config']['seed']}). De-duplicated: the"
+        f" `{data['fingerprint'][:16]}...`): {verification['images']:,} images,"
+        f" {_seeds(document['training'])}. De-duplicated: the"
         f" {verification['images_unseen']:,} of them that stand in no other split. The epoch was chosen on"
         " the validation split.",
     ]
+
+
+def _seeds(training: dict[str, Any]) -> str:
+    """Which seeds were trained, what they reached (Keras, single view), and which one this is."""
+    seeds, this = training["seeds"], training["config"]["seed"]
+    if seeds is None:
+        return f"one training seed ({this})"
+    validation, test = (
+        f"{seeds[name]['mean']:.2%} ± {seeds[name]['deviation']:.2%}" for name in ("validation", "test")
+    )
+    return (
+        f"training seed {this}, the best on the validation split of seeds"
+        f" {', '.join(map(str, seeds['seeds']))} (validation {validation}, test {test},"
+        " mean and standard deviation, Keras, single view)"
+    )
 
 
 def _training(document: dict[str, Any]) -> list[str]:
@@ -92,8 +106,8 @@ def _training(document: dict[str, Any]) -> list[str]:
         *(f"Note: {note}." for note in training["notes"]),
         "",
         "```",
-        _train_command(training),
-        _export_command(quantization, images["train"]),
+        *training["commands"],
+        _export_command(training["run"], quantization, images["train"]),
         "```",
         "",
     ]
@@ -187,27 +201,9 @@ def _distillation(distillation: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _train_command(training: dict[str, Any]) -> str:
-    """The command with every option that is not the default recipe's."""
-    config, weights, distillation = training["config"], training["weights"], training["distillation"]
-    command = "fertools train"
-    if distillation is not None:
-        teachers = " ".join(shlex.quote(teacher["name"]) for teacher in distillation["teachers"])
-        command = (
-            f"fertools distill --teachers {teachers} --temperature {distillation['temperature']:g}"
-            f" --label-share {distillation['label_share']:g}"
-        )
-    usual = RECIPES["default"].to_dict()
-    changed = [
-        f"--{name.replace('_', '-')} {value}" for name, value in config.items() if value != usual[name]
-    ]
-    start = [f"--weights {weights['name']}"] if weights else []
-    return " ".join([command, "--data SRC", *start, *changed])
-
-
-def _export_command(quantization: dict[str, Any] | None, available: int) -> str:
+def _export_command(run: str, quantization: dict[str, Any] | None, available: int) -> str:
     """The command with the options that are not the defaults."""
-    command = "fertools export RUN --data SRC"
+    command = f"fertools export {shlex.quote(run)} --data SRC"
     if quantization is None:
         return command
     method, images = quantization["method"], quantization["images"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import statistics
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fertools import contract
 from fertools.data import Dataset, Split
@@ -22,6 +25,8 @@ from fertools.export.stamp import stamp
 from fertools.files import replacing_folder, write_json, write_text
 from fertools.runtime.metadata import ModelInfo
 from fertools.training import Run
+from fertools.training.provenance import label
+from fertools.training.seeds import siblings
 from fertools.verification import Report, verify
 
 if TYPE_CHECKING:
@@ -119,7 +124,7 @@ def _export(
         document = {
             "schema_version": SCHEMA_VERSION,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
-            "training": _training(run),
+            "training": _training(run) | {"seeds": _seeds(run, dataset)},
             "calibration": calibration.to_dict() | {"test_ece": _test_ece(report, test, calibration)},
             "quantization": None if quantization is None else quantization.to_dict(),
             "verification": report.to_dict(),
@@ -165,6 +170,8 @@ def _training(run: Run) -> dict[str, Any]:
     """What the report tells of the run: nothing about the machine's folders."""
     facts, metrics = run.facts, run.metrics
     return {
+        "run": label(run.path),
+        "commands": facts["commands"],
         "config": run.config.to_dict(),
         "weights": facts.get("weights"),
         "distillation": facts.get("distillation"),
@@ -176,6 +183,29 @@ def _training(run: Run) -> dict[str, Any]:
         "epochs": metrics["epochs"],
         "best_epoch": metrics["best_epoch"],
         "validation_accuracy": metrics["validation"]["accuracy"],
+    }
+
+
+def _seeds(run: Run, dataset: Dataset) -> dict[str, Any] | None:
+    """Accuracies of the best networks of all seeds that ``run`` was trained with; None if there is one."""
+    from fertools.models.prediction import load, probabilities
+
+    runs = siblings(run)
+    if len(runs) < 2:
+        return None
+    found: dict[str, list[float]] = {"validation": [], "test": []}
+    for network in (load(other.best) for other in runs):
+        for name, accuracies in found.items():
+            split = dataset.split(name)
+            accuracies.append(
+                float(np.mean(probabilities(network, split.images).argmax(axis=1) == split.labels))
+            )
+    return {
+        "seeds": [other.config.seed for other in runs],
+        **{
+            name: {"mean": statistics.mean(accuracies), "deviation": statistics.stdev(accuracies)}
+            for name, accuracies in found.items()
+        },
     }
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 #: What run.json must have to go on from.
-FACTS = {"data", "device", "precision", "versions"}
+FACTS = {"data", "device", "precision", "versions", "commands"}
 DATA_FACTS = {"source", "name", "fingerprint"}
 
 

@@ -32,6 +32,7 @@ from fertools.training.figure import history_figure
 from fertools.training.inputs import ImageStore, Mixup
 from fertools.training.losses import SoftTargetLoss
 from fertools.training.optimizer import build_optimizer
+from fertools.training.provenance import earlier_commands, label, train_command
 from fertools.training.run import Run
 from fertools.training.state import load_state
 from fertools.training.statistics import IMAGES as STATISTICS_IMAGES
@@ -82,16 +83,18 @@ def new_run(
     start = None
     if weights is not None:
         start = _start_network(config.model, weights)
-        facts["weights"] = {"name": weights.name, "sha256": weights_sha256(start)}
+        facts["weights"] = {"name": label(weights), "sha256": weights_sha256(start)}
     networks = []
     if distillation is not None:
         networks = [_teacher(teacher_file(teacher)) for teacher in teachers]
         facts["distillation"] = distillation.to_dict() | {
             "teachers": [
-                {"name": teacher.name, "model": network.name, "sha256": weights_sha256(network)}
+                {"name": label(teacher), "model": network.name, "sha256": weights_sha256(network)}
                 for teacher, network in zip(teachers, networks, strict=True)
             ]
         }
+    made_from = [*teachers, *([weights] if weights else [])]
+    facts["commands"] = [*earlier_commands(made_from), train_command(label(path), config, facts)]
     return Run.create(path, config, facts, start, networks)
 
 

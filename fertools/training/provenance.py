@@ -1,0 +1,66 @@
+"""The commands that made a run, in order: its own, and before it those of what it started or learned from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fertools import contract
+from fertools.training.config import RECIPES, TrainConfig
+from fertools.training.seeds import PREFIX
+
+
+def label(path: Path) -> str:
+    """What a run, an export folder or a file is called: enough of its path to tell it from its like."""
+    path = path.resolve()
+    common = path.name.startswith(PREFIX) or path.name in ("best.keras", contract.KERAS_FILE)
+    return "/".join(path.parts[-2:]) if common else path.name
+
+
+def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> str:
+    """The command that makes the run ``name``, with every option that is not the default recipe's.
+
+    Arguments:
+        name: the run's folder.
+        config: what it was told.
+        facts: its run.json, for the weights that it started from and its teachers.
+    """
+    words = ["fertools", "train"]
+    distillation, weights = facts.get("distillation"), facts.get("weights")
+    if distillation:
+        words = ["fertools", "distill", "--teachers", *(each["name"] for each in distillation["teachers"])]
+        words += ["--temperature", f"{distillation['temperature']:g}"]
+        words += ["--label-share", f"{distillation['label_share']:g}"]
+    words += ["--data", "SRC", "--out", name]
+    if weights:
+        words += ["--weights", weights["name"]]
+    usual = RECIPES["default"].to_dict()
+    for option, value in config.to_dict().items():
+        if value != usual[option]:
+            words += [f"--{option.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def earlier_commands(paths: Iterable[Path]) -> list[str]:
+    """The commands that made the runs, export folders or files of either at ``paths``, each once.
+
+    What was made elsewhere has none.
+    """
+    commands: dict[str, None] = {}
+    for path in paths:
+        folder = path if path.is_dir() else path.parent
+        for file, find in ((folder / "run.json", _of_run), (folder / contract.REPORT_FILE, _of_export)):
+            if file.is_file():
+                commands.update(dict.fromkeys(find(json.loads(file.read_text(encoding="utf-8")))))
+    return list(commands)
+
+
+def _of_run(facts: Mapping[str, Any]) -> list[str]:
+    return list(facts.get("commands", ()))
+
+
+def _of_export(report: Mapping[str, Any]) -> list[str]:
+    return list(report.get("training", {}).get("commands", ()))

@@ -1,0 +1,59 @@
+import dataclasses
+import json
+import shlex
+
+from fertools.cli.distill import command as distill
+from fertools.cli.train import command as train
+from fertools.training import RECIPES, TrainConfig
+from fertools.training.provenance import earlier_commands, label, train_command
+
+
+def given(name, command, line):
+    """The options that were given in a line, as the command understands them."""
+    program, word, *arguments = shlex.split(line)
+    assert (program, word) == ("fertools", name)
+    params = command.make_context(name, arguments).params
+    return {name: value for name, value in params.items() if value is not None and value is not False}
+
+
+def test_a_command_makes_the_same_configuration():
+    for config in (RECIPES["original"], TrainConfig(seed=3, mixup=0.2, ema=0.0, model="compact")):
+        line = train_command("my run", config, {})
+        options = given("train", train, line)
+        assert str(options.pop("out")) == "my run"
+        assert options.pop("source") == "SRC"
+        assert dataclasses.replace(RECIPES["default"], **options) == config
+    assert train_command("run", RECIPES["default"], {}) == "fertools train --data SRC --out run"
+
+
+def test_weights_and_teachers_are_in_it():
+    facts = {
+        "weights": {"name": "run-1/best.keras"},
+        "distillation": {
+            "temperature": 2.0,
+            "label_share": 0.25,
+            "teachers": [{"name": "all/seed-0"}, {"name": "all/seed-1"}],
+        },
+    }
+    options = given("distill", distill, train_command("student", TrainConfig(), facts))
+    assert (options["temperature"], options["label_share"]) == (2.0, 0.25)
+    assert [str(path) for path in (*options["first"], *options["more"])] == ["all/seed-0", "all/seed-1"]
+    assert str(options["weights"]) == "run-1/best.keras"
+
+
+def test_names(tmp_path):
+    assert label(tmp_path / "mine") == "mine"
+    assert label(tmp_path / "all" / "seed-3") == "all/seed-3"
+    assert label(tmp_path / "mine" / "best.keras") == "mine/best.keras"
+    assert label(tmp_path / "compact" / "model.keras") == "compact/model.keras"
+
+
+def test_what_came_before(tmp_path):
+    for name, commands in (("one", ["a"]), ("two", ["a", "b"])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"commands": commands}))
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "report.json").write_text(json.dumps({"training": {"commands": ["c"]}}))
+    paths = [tmp_path / "two" / "best.keras", tmp_path / "one", export, tmp_path / "elsewhere.keras"]
+    assert earlier_commands(paths) == ["a", "b", "c"]
