@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 from tiny_model import tiny_export
 
 from fertools.contract import INT8_FILE, LABELS
+from fertools.data import synthetic, write
+from fertools.training import Run
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -64,3 +67,28 @@ def test_share_among_threads(folder: Path) -> None:
 def test_every_example_is_tested() -> None:
     text = Path(__file__).read_text()
     assert all(f'"{path.name}"' in text for path in EXAMPLES.glob("*.py"))
+
+
+def test_reference_model(tmp_path: Path) -> None:
+    """The whole script on a few faces; the export of networks that know nothing may break a gate."""
+    write(synthetic.generate(64, 14, 14), tmp_path / "faces.npz")
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TEACHERS": "2",
+        "EPOCHS": "1",
+        "MODEL": "compact",
+        "OUT": "out",
+    }
+    command = ["bash", EXAMPLES / "reference_model.sh", "faces.npz", "--batch-size", "16"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    student = Run.open(tmp_path / "out" / "student" / "seed-0")
+    assert student.finished, done.stderr
+    assert [teacher["name"] for teacher in student.facts["distillation"]["teachers"]] == [
+        "teachers/seed-0",
+        "teachers/seed-1",
+    ]
+    assert len(student.facts["commands"]) == 3
+    if done.returncode:
+        assert "nothing written to out/compact" in done.stderr
+    else:
+        assert (tmp_path / "out" / "compact" / INT8_FILE).is_file()

@@ -125,6 +125,20 @@ def test_shipped_model(tmp_path, monkeypatch):
     assert Predictor().path == inside / ONNX_FILE
 
 
+def test_shipped_model_by_name(tmp_path, monkeypatch):
+    package = tmp_path / "checkout" / "fertools"
+    monkeypatch.setattr(location, "_PACKAGE", package)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="no model ships"):
+        Predictor("compact")
+    shipped = tiny_export(package / "exported" / "compact")
+    assert Predictor("compact").path == shipped / INT8_FILE
+    own = tiny_export(tmp_path / "compact", "float32")
+    assert Predictor("compact").path == own.relative_to(tmp_path) / ONNX_FILE
+    with pytest.raises(ModelError, match=r"folder, an \.onnx file, or sequential or"):
+        Predictor("tiny")
+
+
 def test_missing_models(tmp_path):
     with pytest.raises(ModelError, match="no such model"):
         Predictor(tmp_path / "missing")

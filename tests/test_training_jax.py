@@ -26,7 +26,7 @@ import numpy as np
 from tiny_training import Stop, comparable, config, create, dataset
 
 from fertools.models.prediction import probabilities
-from fertools.training import callbacks
+from fertools.training import DistillConfig, callbacks, trainer
 from fertools.training.trainer import train
 
 root, compiled, seeds = Path(sys.argv[1]), [], []
@@ -47,7 +47,21 @@ except KeyboardInterrupt:
     train(resumed, dataset())
 one, other = (keras.saving.load_model(run.best) for run in (straight, resumed))
 np.save(root / "probabilities.npy", probabilities(one, dataset().images))
+students = []
+for steps in (1, 3):
+    trainer.GPU_STEPS_PER_CALL = steps
+    options = {"distillation": DistillConfig(), "teachers": [straight.path]}
+    student = create(root / f"student-{steps}", config(epochs=2, mixup=0.2), **options)
+    facts = student.facts
+    facts["device"]["kind"] = "gpu"
+    (student.path / "run.json").write_text(json.dumps(facts))
+    students.append(train(student, dataset()))
 print(json.dumps({
+    "students": [[row.loss for row in run.history()] for run in students],
+    "students_same": all(
+        np.array_equal(*pair)
+        for pair in zip(*(keras.saving.load_model(run.best).get_weights() for run in students))
+    ),
     "backend": straight.facts["device"]["backend"],
     "tensorflow": "tensorflow" in sys.modules,
     "compiled": compiled,
@@ -76,12 +90,19 @@ def test_training_on_jax(outcome):
 
 
 def test_steps_are_compiled(outcome):
-    assert outcome[1]["compiled"] == [True] * 4
+    assert outcome[1]["compiled"] == [True] * 8
+
+
+def test_distillation_with_mixup_in_several_steps_a_call(outcome):
+    first, second = outcome[1]["students"]
+    assert np.isfinite(first).all()
+    assert second == pytest.approx(first, rel=1e-5)
+    assert outcome[1]["students_same"]
 
 
 def test_resumes_exactly(outcome):
     assert outcome[1]["same"]
-    first, second, again, resumed = outcome[1]["seeds"]
+    first, second, again, resumed = outcome[1]["seeds"][:4]
     assert (first, second) == (again, resumed)
     assert first[1:] != second[1:]
     assert first[1] == 2  # augmentation and dropout

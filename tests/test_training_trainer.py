@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -221,7 +222,7 @@ def test_training_starts_from_given_weights(finished, tmp_path):
     kernels = [[array for array in weights(r) if array.ndim > 1] for r in (run, finished)]
     for ours, given in zip(*kernels, strict=True):
         np.testing.assert_allclose(ours, given, atol=1e-5)
-    assert run.facts["weights"]["name"] == "best.keras"
+    assert run.facts["weights"]["name"] == f"{finished.path.name}/best.keras"
     assert run.facts["weights"]["sha256"] == weights_sha256(keras.saving.load_model(finished.best))
 
 
@@ -273,12 +274,37 @@ def test_distillation_is_resumed_without_the_teachers_folder(finished, tmp_path)
     run = create(tmp_path / "run", **options)
     assert [teacher["name"] for teacher in run.facts["distillation"]["teachers"]] == [
         finished.path.name,
-        "best.keras",
+        "other/best.keras",
     ]
     with pytest.raises(KeyboardInterrupt):
         train(run, dataset(), observer=Stop(2))
     shutil.rmtree(other.path)
     assert_same(train(run, dataset()), straight)
+
+
+def test_several_steps_a_call_change_nothing(finished, tmp_path, monkeypatch):
+    run = create(tmp_path / "run")
+    facts = run.facts
+    facts["device"]["kind"] = "gpu"
+    (run.path / "run.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(trainer, "GPU_STEPS_PER_CALL", 3)  # an epoch has 4 steps
+    clock = Steps()
+    train(run, dataset(), observer=clock)
+    assert clock.steps == [3, 4] * 4
+    assert_same(run, finished)
+
+
+class Steps:
+    """An observer that notes the steps it is told of."""
+
+    def __init__(self):
+        self.steps = []
+
+    def step(self, epoch, step, loss):
+        self.steps.append(step)
+
+    def epoch(self, row, best):
+        pass
 
 
 def test_teachers_that_cannot_teach(finished, tmp_path):

@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Measure a run or an exported model on a split."),
     "export": ("export", "Export a run to ONNX, verified on the test split."),
     "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),
+    "benchmark": ("benchmark", "Time the files of an export on this machine's CPU."),
     "predict": ("predict", "Predict the expression on image files."),
     "info": ("info", "Show versions, execution providers and devices."),
 }

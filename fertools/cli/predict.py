@@ -29,7 +29,11 @@ Outcome = Prediction | ImageError
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
-@click.option("--model", type=click.Path(), help="Export folder or ONNX file; default: the one shipped.")
+@click.option(
+    "--model",
+    type=click.Path(),
+    help="Export folder, ONNX file, or a model that ships: sequential (the default) or compact.",
+)
 @precision_option
 @click.option(
     "--provider",

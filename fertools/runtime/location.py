@@ -12,14 +12,18 @@ from fertools.errors import ConfigError, ModelError
 #: Precision -> its file in an export folder, in the order of preference.
 FILES = {"int8": INT8_FILE, "float32": ONNX_FILE}
 
+#: The models that ship, the one that is loaded if none is named first.
+SHIPPED = ("sequential", "compact")
+DEFAULT = SHIPPED[0]
+
 _PACKAGE = Path(fertools.__file__).resolve().parent
 
 
-def shipped_model() -> Path | None:
-    """The export folder that comes with fertools, in a wheel or beside the package in a checkout."""
+def shipped_model(name: str = DEFAULT) -> Path | None:
+    """The export folder `name` that comes with fertools, in a wheel or beside the package in a checkout."""
     for root in (_PACKAGE, _PACKAGE.parent):
-        folder = root / "exported" / "sequential"
-        if any((folder / name).is_file() for name in FILES.values()):
+        folder = root / "exported" / name
+        if any((folder / file).is_file() for file in FILES.values()):
             return folder
     return None
 
@@ -28,7 +32,8 @@ def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Pa
     """The file to load and the precision that it must have (None: whatever it has).
 
     Arguments:
-        model: an export folder, an ONNX file, or None for the shipped model.
+        model: an export folder, an ONNX file, a name in `SHIPPED` (if nothing else is called so), or None
+            for the first of these.
         precision: ``"auto"`` (int8 if the folder has it), ``"int8"`` or ``"float32"``.
 
     Raises:
@@ -38,6 +43,8 @@ def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Pa
     if precision not in ("auto", *FILES):
         raise ConfigError(f"precision must be auto, {' or '.join(FILES)}, not {precision!r}")
     path = shipped_model() if model is None else Path(model)
+    if path is not None and not path.exists() and str(model) in SHIPPED:
+        path = shipped_model(str(model))
     if path is None:
         raise ModelError(
             "no model ships with this copy of fertools: pass one, e.g. a folder that 'fertools export' wrote"
@@ -45,7 +52,9 @@ def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Pa
     if path.is_file():
         return path, None if precision == "auto" else precision
     if not path.is_dir():
-        raise ModelError(f"{path}: no such model: pass an export folder or an .onnx file")
+        raise ModelError(
+            f"{path}: no such model: pass an export folder, an .onnx file, or {' or '.join(SHIPPED)}"
+        )
     found = [name for name in FILES if (path / FILES[name]).is_file()]
     if not found:
         raise ModelError(

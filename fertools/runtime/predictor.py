@@ -28,7 +28,8 @@ class Predictor:
     """A loaded model. It keeps no state between calls and may be shared among threads.
 
     Arguments:
-        model: an export folder, an ONNX file of fertools, or None for the model that ships with the package.
+        model: an export folder, an ONNX file of fertools, or a model that ships with the package:
+            ``"sequential"`` (also None) or ``"compact"``.
         precision: ``"auto"`` (int8 if the folder has it, else float32), ``"int8"`` or ``"float32"``.
         providers: ``"auto"`` (CUDA if it works, else CPU), or the execution providers to use, in order of
             preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"openvino"``, ``"coreml"``, ``"xnnpack"`` or

@@ -33,7 +33,7 @@ class DistillConfig:
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name}={getattr(self, name)}: must lie between {low} and {high}")
         if self.label_share == 1:
-            raise ConfigError("label_share=1: leaves the teachers nothing to say; use fertools train")
+            raise ConfigError("label_share=1.0: leaves the teachers nothing to say; use fertools train")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""

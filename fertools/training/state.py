@@ -30,7 +30,8 @@ def load_state(path: Path, trained: keras.Model, optimizer: keras.optimizers.Opt
     """
     variables = _variables(trained, optimizer)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: numpy leaves a file that is no archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if len(arrays.files) != len(variables):
                 raise ValueError(f"{len(arrays.files)} variables, not {len(variables)}")
             for number, variable in enumerate(variables):

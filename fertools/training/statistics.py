@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fertools.contract import PIXEL_MAX
 
-#: Images that the statistics are taken from. 512 and 2,048 validate alike (docs/recipe.md).
+#: Images that the statistics are taken from; 1,024 validate alike (docs/recipe.md).
 IMAGES = 512
 
 

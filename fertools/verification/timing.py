@@ -10,27 +10,40 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROUNDS = 7
+#: Calls of one kind in a round, and about how many seconds they may take.
 CALLS = 20
+LONGEST_ROUND = 1.0
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median milliseconds of each call: after a warm-up, rounds in which the calls take turns.
+    """Median milliseconds of each call, see ``in_turns``."""
+    return {
+        name: statistics.median(map(statistics.median, rounds)) * 1e3
+        for name, rounds in in_turns(calls).items()
+    }
 
-    A drifting machine then slows all of them alike, and the ratios hold.
+
+def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[list[float]]]:
+    """Seconds of each call, a list a round: after a warm-up, rounds in which the calls take turns.
+
+    A drifting machine then slows all of them alike, and the ratios hold. A call that takes long is made
+    less often in a round.
     """
-    for call in calls.values():
-        for _ in range(3):
-            call()
-    rounds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS):
+    counts = {}
+    for name, call in calls.items():
+        longest = max(_seconds(call) for _ in range(3))
+        counts[name] = max(min(CALLS, int(LONGEST_ROUND / max(longest, 1e-9))), 1)
+    found: dict[str, list[list[float]]] = {name: [] for name in calls}
+    for _ in range(rounds):
         for name, call in calls.items():
-            samples = []
-            for _ in range(CALLS):
-                start = time.perf_counter()
-                call()
-                samples.append(time.perf_counter() - start)
-            rounds[name].append(statistics.median(samples))
-    return {name: statistics.median(medians) * 1e3 for name, medians in rounds.items()}
+            found[name].append([_seconds(call) for _ in range(counts[name])])
+    return found
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def can_pin() -> bool:

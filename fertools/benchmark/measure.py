@@ -1,0 +1,101 @@
+"""Run the files of an export side by side and time them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fertools.benchmark.report import Benchmark, FileFacts, Speed
+from fertools.benchmark.start import first_prediction
+from fertools.benchmark.work import SIZE, matrix_product, multiply_adds
+from fertools.contract import IMAGE_SIZE, INT8_FILE, ONNX_FILE
+from fertools.errors import ConfigError, ModelError
+from fertools.processor import int8_features, processor
+from fertools.runtime import Predictor
+from fertools.verification.timing import in_turns
+
+#: The files that are compared, the one that the others are compared with first.
+FILES = {"float32": ONNX_FILE, "int8": INT8_FILE}
+
+
+def benchmark(
+    folder: Path,
+    *,
+    threads: int = 1,
+    batches: Sequence[int] = (1, 64),
+    rounds: int = 7,
+    say: Callable[[str], None] = lambda message: None,
+) -> Benchmark:
+    """Time the ONNX files of the export ``folder`` on the CPU.
+
+    Arguments:
+        folder: what ``fertools export`` wrote.
+        threads: threads that work on one call.
+        batches: sizes of the batches.
+        rounds: how often each call has its turn.
+        say: is told what is being done.
+
+    Raises ModelError if there is no file to time or one is damaged, ConfigError for batches that are no
+    sizes, MissingExtraError without the onnx package.
+    """
+    if not batches or min(batches) < 1:
+        raise ConfigError("batches must be sizes of at least 1")
+    files = {precision: folder / name for precision, name in FILES.items() if (folder / name).is_file()}
+    if not files:
+        raise ModelError(f"{folder}: no file to time; 'fertools export' makes one")
+    predictors = {
+        precision: Predictor(file, precision=precision, providers="cpu", threads=threads)
+        for precision, file in files.items()
+    }
+    work = multiply_adds(next(iter(files.values())))
+
+    say("starting processes")
+    facts = []
+    for precision, file in files.items():
+        seconds, peak = first_prediction(file, threads)
+        provider = predictors[precision].provider
+        facts.append(FileFacts(file.name, precision, provider, file.stat().st_size, seconds, peak))
+
+    say("timing, in turns")
+    peaks = in_turns({name: matrix_product(name, threads) for name in files}, rounds=rounds)
+    rates = {
+        name: SIZE**3 / statistics.median(map(statistics.median, found)) for name, found in peaks.items()
+    }
+    speeds = []
+    for size in batches:
+        faces = np.random.default_rng(0).integers(0, 256, (size, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
+        calls = {
+            precision: lambda predictor=predictor, faces=faces: predictor.probabilities(faces)
+            for precision, predictor in predictors.items()
+        }
+        found = in_turns(calls, rounds=rounds)
+        medians = {
+            name: statistics.median(map(statistics.median, samples)) for name, samples in found.items()
+        }
+        for name, samples in found.items():
+            seconds = medians[name]
+            speeds.append(
+                Speed(
+                    file=files[name].name,
+                    batch=size,
+                    p50_milliseconds=seconds * 1e3,
+                    p95_milliseconds=float(np.percentile(np.concatenate(samples), 95)) * 1e3,
+                    images_per_second=size / seconds,
+                    times_float32=medians["float32"] / seconds if "float32" in medians else None,
+                    share_of_peak=work * size / seconds / rates[name],
+                )
+            )
+    info = next(iter(predictors.values())).info
+    return Benchmark(
+        model=info.name,
+        parameters=info.parameters,
+        multiply_adds=work,
+        processor=processor()[0],
+        int8_features=tuple(int8_features()),
+        threads=threads,
+        files=tuple(facts),
+        speeds=tuple(speeds),
+    )

@@ -1,0 +1,86 @@
+"""The figures of a benchmark, as a table and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a file costs before it answers. Times in seconds, sizes in bytes."""
+
+    file: str
+    precision: str
+    #: The execution provider that was got.
+    provider: str
+    bytes: int
+    #: From the start of a Python process to its first prediction: median, in a process of its own.
+    start_seconds: float
+    #: Largest resident memory of that process; None where the system does not tell.
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a file answers batches of one size. Milliseconds are a call's, not an image's."""
+
+    file: str
+    batch: int
+    #: Median of the rounds' medians, and the 95th percentile of all calls.
+    p50_milliseconds: float
+    p95_milliseconds: float
+    images_per_second: float
+    #: Time of the float32 file for the same batch, divided by this one's; None without such a file.
+    times_float32: float | None
+    #: Multiply-adds a second, as a share of what a matrix product of the same type reaches here in the
+    #: same rounds.
+    share_of_peak: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All figures of one run; the calls took turns, so that their ratios hold on a drifting machine."""
+
+    model: str
+    parameters: int
+    #: Multiply-adds an image, of convolutions and matrix products.
+    multiply_adds: int
+    processor: str
+    int8_features: tuple[str, ...]
+    threads: int
+    files: tuple[FileFacts, ...]
+    speeds: tuple[Speed, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Tables for a terminal."""
+        features = f" ({', '.join(self.int8_features)})" if self.int8_features else ""
+        lines = [
+            f"{self.model}: {self.parameters:,} parameters,"
+            f" {self.multiply_adds / 1e6:.1f}M multiply-adds an image",
+            f"{self.processor}{features}, {self.threads} thread{'s' if self.threads > 1 else ''}",
+            "",
+            f"{'file':<18}{'provider':<24}{'MB':>7}{'start s':>9}{'peak MB':>9}",
+        ]
+        for file in self.files:
+            peak = "-" if file.peak_bytes is None else f"{file.peak_bytes / 1e6:.0f}"
+            lines.append(
+                f"{file.file:<18}{file.provider:<24}{file.bytes / 1e6:>7.2f}"
+                f"{file.start_seconds:>9.2f}{peak:>9}"
+            )
+        lines += [
+            "",
+            f"{'file':<18}{'batch':>6}{'p50 ms':>10}{'p95 ms':>10}"
+            f"{'images/s':>10}{'x float32':>11}{'of peak':>9}",
+        ]
+        for row in self.speeds:
+            ratio = "-" if row.times_float32 is None else f"{row.times_float32:.2f}"
+            lines.append(
+                f"{row.file:<18}{row.batch:>6}{row.p50_milliseconds:>10.3f}{row.p95_milliseconds:>10.3f}"
+                f"{row.images_per_second:>10.0f}{ratio:>11}{row.share_of_peak:>9.0%}"
+            )
+        return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""``fertools benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fertools.cli.common import emit, json_option, talk
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads that work on one call."
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 64),
+    show_default=True,
+    help="Images a call; may be given several times.",
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the milliseconds an image as a PNG."
+)
+@json_option
+def command(folder: Path, threads: int, batches: tuple[int, ...], plot: Path | None, as_json: bool) -> None:
+    """Time the files of an export on this machine's CPU.
+
+    FOLDER is an export. The files take turns, so that their ratios hold on a busy machine; the absolute
+    figures want an idle one.
+    """
+    from fertools.benchmark import benchmark, benchmark_figure
+
+    found = benchmark(folder, threads=threads, batches=batches, say=talk)
+    if plot:
+        benchmark_figure(found, plot)
+        talk(f"The picture is in {plot}.")
+    if as_json:
+        emit(found.to_dict())
+    else:
+        click.echo(found.to_text())
