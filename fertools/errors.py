@@ -8,6 +8,7 @@
     ├── ImageError         an image or array cannot be used as a face
     ├── ModelError         a model file is missing, not ours, truncated or altered
     ├── ProviderError      an execution provider or device was asked for and not got
+    ├── ForkError          something that does not survive a fork is used in the forked process
     ├── RunError           a run folder is missing, unfinished or in the way
     ├── GateError          a verification gate is broken
     └── MissingExtraError  an optional package is not installed (also an ImportError)
@@ -38,6 +39,10 @@ class ModelError(FertoolsError):
 
 class ProviderError(FertoolsError):
     """An execution provider or device was asked for and not got."""
+
+
+class ForkError(FertoolsError):
+    """Something that does not survive a fork is used in the forked process."""
 
 
 class RunError(FertoolsError):

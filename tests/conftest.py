@@ -1,6 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
+
+# As fertools.runtime does before it imports onnxruntime; some tests import it themselves.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,13 @@ def test_share_among_threads(folder: Path) -> None:
     assert sum(map(int, counts.values())) == 64
 
 
+def test_predict_stream(folder: Path) -> None:
+    lines = [line.split() for line in run("predict_stream.py", folder / "export")]
+    assert [int(number) for number, *_ in lines] == [*range(20)]
+    assert lines[7][1] == "skipped:"
+    assert all(line[1] in LABELS for line in lines[:7] + lines[8:])
+
+
 def test_every_example_is_tested() -> None:
     text = Path(__file__).read_text()
     assert all(f'"{path.name}"' in text for path in EXAMPLES.glob("*.py"))

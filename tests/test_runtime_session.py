@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from tiny_model import tiny_export
 
 from fertools.errors import ConfigError, MissingExtraError, ProviderError
-from fertools.runtime import Predictor
+from fertools.runtime import Predictor, threads
+from fertools.runtime.session import load_onnxruntime
 from fertools.runtime.threads import cpu_quota, usable_cpus
 
 
@@ -102,6 +104,29 @@ def test_half_uninstalled_onnxruntime(export, monkeypatch):
         Predictor(export)
 
 
+def test_onnxruntime_sends_and_stores_nothing(export, tmp_path):
+    code = """
+import os, sys
+from fertools.runtime import Predictor
+Predictor(sys.argv[1], threads=1)
+print(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1)
+"""
+    homes = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME"), str(tmp_path))
+    environment = {**os.environ, **homes, "OPENBLAS_NUM_THREADS": "1"}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    command = [sys.executable, "-c", code, export]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "1\n"  # thread: the one that sends telemetry would be another
+    assert [*tmp_path.iterdir()] == []  # it would keep an identifier of the device here
+
+
+def test_telemetry_is_the_users_to_decide(monkeypatch):
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: pytest.fail("it was switched off"))
+    load_onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
+
+
 def test_threads(export):
     assert Predictor(export).threads == usable_cpus()
     assert Predictor(export, threads=3).threads == 3
@@ -121,6 +146,32 @@ def test_usable_cpus():
 
 
 @pytest.mark.parametrize(
+    ("quota", "count"), [(None, 4), (0.5, 1), (1.0, 1), (1.9, 1), (2.0, 2), (3.99, 3), (4.0, 4), (64.0, 4)]
+)
+def test_the_default_of_threads_is_within_the_quota(export, monkeypatch, quota, count):
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 4, raising=False)  # from Python 3.13 on
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5, 7}, raising=False)
+    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
+    assert usable_cpus() == count
+    assert Predictor(export).threads == count
+    assert Predictor(export, threads=3).threads == 3  # what is asked for is got
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_the_default_of_threads_is_within_the_affinity(export):
+    code = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from fertools.runtime import Predictor
+before = len(os.listdir("/proc/self/task"))
+print(Predictor(sys.argv[1]).threads, len(os.listdir("/proc/self/task")) - before)
+"""
+    command = [sys.executable, "-c", code, export]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 0\n"  # one thread, which is the caller's own
+
+
+@pytest.mark.parametrize(
     ("membership", "files", "quota"),
     [
         ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
@@ -136,7 +187,24 @@ def test_usable_cpus():
             0.5,
         ),
         ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("0::/\n", {"cpu.max": "50000 0\n"}, None),
+        # A container sees its own group at the root, whatever the path says that the host gave it.
+        ("0::/kubepods/pod1/x\n", {"cpu.max": "250000 100000\n"}, 2.5),
+        ("0::/../../x\n", {"cpu.max": "250000 100000\n"}, 2.5),
+        (
+            "2:cpuacct,cpu:/kubepods/pod1\n",
+            {"cpu/kubepods/cpu.cfs_quota_us": "400000\n", "cpu/kubepods/cpu.cfs_period_us": "100000\n"},
+            4.0,
+        ),
+        # Version 2 beside version 1: the one that has the processors counts.
+        (
+            "3:cpu:/a\n0::/\n",
+            {"cpu/a/cpu.cfs_quota_us": "100000\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+            1.0,
+        ),
+        ("3:cpuset:/\n", {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, None),
         ("0::/\n", {"cpu.max": "nonsense"}, None),
+        ("nonsense\n\n", {"cpu.max": "max 100000\n"}, None),
         ("0::/\n", {}, None),
         ("", {}, None),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fertools.errors import MissingExtraError, ModelError
+from fertools.runtime.session import load_onnxruntime
 
 #: Rows, columns and depth of the matrix product that stands for the peak.
 SIZE = 768
@@ -40,9 +41,7 @@ def multiply_adds(file: Path) -> int:
 
 def matrix_product(precision: str, threads: int) -> Callable[[], object]:
     """A call that computes ``SIZE ** 3`` multiply-adds, as onnxruntime does it in float32 or in int8."""
-    onnx = _onnx()
-    import onnxruntime
-
+    onnx, onnxruntime = _onnx(), load_onnxruntime()
     kinds = {"float32": (np.float32, np.float32, "MatMul"), "int8": (np.uint8, np.int8, "MatMulInteger")}
     left, right, operator = kinds[precision]
     tensor = onnx.TensorProto

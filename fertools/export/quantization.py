@@ -87,6 +87,10 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     Raises DataError if there are fewer images than ``config.images``.
     """
     import onnx
+
+    from fertools.runtime.session import load_onnxruntime
+
+    load_onnxruntime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 

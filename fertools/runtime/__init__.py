@@ -14,6 +14,7 @@ Pillow is imported when the first file is read; nothing of training, TensorFlow 
 from fertools.errors import (
     ConfigError,
     FertoolsError,
+    ForkError,
     ImageError,
     MissingExtraError,
     ModelError,
@@ -27,6 +28,7 @@ from fertools.runtime.preprocessing import to_face, to_faces
 __all__ = [
     "ConfigError",
     "FertoolsError",
+    "ForkError",
     "ImageError",
     "MissingExtraError",
     "ModelError",

@@ -19,6 +19,16 @@ from fertools.errors import ImageError
 _one_at_a_time = threading.Lock()
 
 
+def _renew() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    # A thread that held the lock during a fork is not in the forked process, to let it go there.
+    os.register_at_fork(after_in_child=_renew)
+
+
 def decode(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image,
 ) -> tuple[npt.NDArray[Any], str]:

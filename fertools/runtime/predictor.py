@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from fertools.runtime.location import find_model
 from fertools.runtime.metadata import METADATA_KEY, ModelInfo
 from fertools.runtime.prediction import Prediction
 from fertools.runtime.preprocessing import to_batches, to_face
-from fertools.runtime.seal import check_seal
-from fertools.runtime.session import open_session, thread_count
+from fertools.runtime.seal import SEAL_KEY, check_seal
+from fertools.runtime.session import Session, open_session, thread_count
 from fertools.runtime.views import averaged, check_views, stacked
 
 _INPUT = (INPUT_NAME, "tensor(uint8)", [IMAGE_SIZE, IMAGE_SIZE, 1])
@@ -26,6 +26,9 @@ _OUTPUT = (OUTPUT_NAME, "tensor(float)", [len(LABELS)])
 
 class Predictor:
     """A loaded model. It keeps no state between calls and may be shared among threads.
+
+    It does not survive a fork: in the forked process it raises `ForkError`, and a new one works. A pickle, as
+    for worker processes, holds the path of the file and the arguments, and unpickling opens the same file.
 
     Arguments:
         model: an export folder, an ONNX file of fertools, or a model that ships with the package:
@@ -76,17 +79,20 @@ class Predictor:
         except OSError as error:
             raise ModelError(f"{self.path}: cannot be read: {error.strerror}") from error
         # By path and not by the bytes at hand, since onnxruntime would keep those for good.
-        self._session = open_session(self.path, providers, self.threads)
-        self.providers = tuple(self._session.get_providers())
+        session = open_session(self.path, providers, self.threads)
+        self.providers = tuple(session.get_providers())
         self.provider = self.providers[0]
-        _check_graph(self._session, self.path)
-        document = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+        _check_graph(session, self.path)
+        facts = session.get_modelmeta().custom_metadata_map
         try:
-            self.info = ModelInfo.from_json(document)
+            self.info = ModelInfo.from_json(facts.get(METADATA_KEY, ""))
         except ModelError as error:
             raise ModelError(f"{self.path}: {error}") from error
         if wanted not in (None, self.info.precision):
             raise ModelError(f"{self.path}: its precision is {self.info.precision}, not {wanted}")
+        self._session = Session(session)
+        self._seal = facts[SEAL_KEY]
+        self._arguments = {"providers": providers, "threads": threads, "views": views}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -126,6 +132,48 @@ class Predictor:
             raise ImageError("there are no images to predict")
         return predictions
 
+    def predict_stream(
+        self,
+        frames: Iterable[Any],
+        *,
+        batch_size: int = 8,
+        max_delay: float = 0.02,
+        queue_size: int = 32,
+    ) -> Generator[Prediction | ImageError, None, None]:
+        """Predict the expressions of frames that come one after another, e.g. from a camera, without end.
+
+        A thread reads the frames and prepares them while the network runs. The frames that are there go
+        through the network together, so that the batches grow with the load. A frame that cannot be used does
+        not end the stream. Closing the generator, or dropping it, ends the thread; while the source waits for
+        its next frame, that is when this arrives, and it is dropped.
+
+        Arguments:
+            frames: an iterable of what `predict` takes. A frame is read to the end before the next is asked
+                for, so the source may use one array for all of them.
+            batch_size: at most so many frames a run of the network.
+            max_delay: seconds that a frame waits for others to be run with; 0 for not at all.
+            queue_size: at most so many frames are read ahead of those that the network has been given; then
+                the source has to wait.
+
+        Returns:
+            A generator of one result a frame, in their order: the prediction, or the error of a frame that
+            cannot be used. What the source raises is raised after the results of the frames before.
+
+        Raises:
+            ConfigError: an argument makes no sense.
+            ImageError: `frames` is a single image.
+            ForkError: raised by the generator in a forked process.
+        """
+        from fertools.runtime.stream import stream  # and threading, which nothing else here needs
+
+        return stream(
+            self._predictions,
+            frames,
+            batch_size=batch_size,
+            max_delay=max_delay,
+            queue_size=queue_size,
+        )
+
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run the network once on prepared images, without any preprocessing but `views`.
 
@@ -137,6 +185,7 @@ class Predictor:
 
         Raises:
             ImageError: the array has another shape or dtype, or is empty.
+            ForkError: this process was forked from the one that made the Predictor.
         """
         size = (IMAGE_SIZE, IMAGE_SIZE)
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
@@ -153,10 +202,21 @@ class Predictor:
         rows = self.probabilities(faces).tolist()
         return [Prediction(tuple(zip(self.labels, row, strict=True))) for row in rows]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (type(self), self.path.absolute(), self._seal, self._arguments)
+
     def __repr__(self) -> str:
         model = f"{self.info.name} {self.info.precision}"
         how = f"{self.provider}, threads={self.threads}, views={self.views}"
         return f"<Predictor {model}, {how}, {str(self.path)!r}>"
+
+
+def _reopen(kind: type[Predictor], path: Path, seal: str, arguments: dict[str, Any]) -> Predictor:
+    """Unpickle. Beside what `Predictor` raises: ModelError if the file is not the one that was pickled."""
+    predictor = kind(path, **arguments)
+    if predictor._seal != seal:
+        raise ModelError(f"{path}: is another model than that of the pickled Predictor: make a new one")
+    return predictor
 
 
 def _check_graph(session: Any, path: Path) -> None:

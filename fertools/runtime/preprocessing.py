@@ -85,31 +85,43 @@ def to_faces(images: Iterable[Any]) -> Face:
 
 def to_batches(images: Iterable[Any], size: int) -> Iterator[Face]:
     """`to_faces` in pieces of at most `size` images, none of them empty."""
+    check_several(images)
     square = (IMAGE_SIZE, IMAGE_SIZE)
+    prepared = (square, (*square, 1))
+    if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] in prepared:
+        for start in range(0, len(images), size):
+            yield images[start : start + size].reshape(-1, *square)
+        return
+    faces: list[Face] = []
+    for index, image in enumerate(images):
+        try:
+            faces.append(to_face(image))
+        except ImageError as error:
+            where = place(image, index)
+            if not where:
+                raise
+            raise ImageError(f"{where}{error}") from error
+        if len(faces) == size:
+            yield np.stack(faces)
+            faces = []
+    if faces:
+        yield np.stack(faces)
+
+
+def check_several(images: Iterable[Any]) -> None:
+    """Raise ImageError if `images` is a single image, or nothing that can be gone through."""
     if isinstance(images, np.ndarray):
-        if images.dtype == np.uint8 and images.shape[1:] in (square, (*square, 1)):
-            for start in range(0, len(images), size):
-                yield images[start : start + size].reshape(-1, *square)
-            return
         # A single RGB picture would pass for a batch of grey ones three pixels wide.
         single = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3))
     else:
         single = isinstance(images, str | os.PathLike | bytes | bytearray) or not hasattr(images, "__iter__")
     if single:
         raise ImageError("several images are wanted here and this is one: put it in a list")
-    faces: list[Face] = []
-    for index, image in enumerate(images):
-        try:
-            faces.append(to_face(image))
-        except ImageError as error:
-            if isinstance(image, str | os.PathLike):
-                raise  # the message names the file; anything else is told apart by its place only
-            raise ImageError(f"image {index}: {error}") from error
-        if len(faces) == size:
-            yield np.stack(faces)
-            faces = []
-    if faces:
-        yield np.stack(faces)
+
+
+def place(image: Any, index: int) -> str:
+    """What leads the message about one image of several: nothing for a path, which the message names."""
+    return "" if isinstance(image, str | os.PathLike) else f"image {index}: "
 
 
 def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:

@@ -41,7 +41,7 @@ def _folders(cgroups: Path, membership: Path) -> list[Path]:
     """The control groups of this process and all their parents, as far as they are visible."""
     folders = []
     for line in _text(membership).splitlines():
-        _, controllers, path = line.split(":", 2)  # version 2 names no controllers
+        controllers, _, path = line.partition(":")[2].partition(":")  # version 2 names no controllers
         if controllers and "cpu" not in controllers.split(","):
             continue
         root = cgroups / "cpu" if controllers else cgroups

@@ -1,0 +1,154 @@
+"""Predictions of frames that come one after another, e.g. from a camera."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from fertools.errors import ConfigError, ImageError
+from fertools.runtime.prediction import Prediction
+from fertools.runtime.preprocessing import Face, check_several, place, to_face
+from fertools.runtime.process import check_process
+
+Outcome = Prediction | ImageError
+
+
+def stream(
+    predict: Callable[[Face], list[Prediction]],
+    frames: Iterable[Any],
+    *,
+    batch_size: int,
+    max_delay: float,
+    queue_size: int,
+) -> Generator[Outcome, None, None]:
+    """`Predictor.predict_stream`, which has the arguments.
+
+    Arguments:
+        predict: uint8 (n, 48, 48), n at least 1, to n predictions.
+    """
+    for name, value in (("batch_size", batch_size), ("queue_size", queue_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a positive integer, not {value!r}")
+    if not isinstance(max_delay, int | float) or not 0 <= max_delay <= threading.TIMEOUT_MAX:
+        raise ConfigError(f"max_delay must be a number of seconds, 0 or more, not {max_delay!r}")
+    check_several(frames)
+    return _outcomes(predict, frames, batch_size, max_delay, queue_size)
+
+
+def _outcomes(
+    predict: Callable[[Face], list[Prediction]],
+    frames: Iterable[Any],
+    batch_size: int,
+    max_delay: float,
+    queue_size: int,
+) -> Generator[Outcome, None, None]:
+    reader = _Reader(frames, queue_size)
+    try:
+        while batch := reader.batch(batch_size, max_delay):
+            faces = [face for face in batch if not isinstance(face, ImageError)]
+            predictions = iter(predict(np.stack(faces)) if faces else ())
+            for face in batch:
+                yield face if isinstance(face, ImageError) else next(predictions)
+        if reader.failure is not None:
+            raise reader.failure
+    finally:
+        reader.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    #: uint8 (48, 48), or why the frame cannot be used.
+    face: Face | ImageError
+    #: By the clock `monotonic`.
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    #: What the source raised, None if it just ended.
+    failure: BaseException | None
+
+
+class _Reader:
+    """Reads frames in a thread of its own, at most so many ahead.
+
+    It must not hold the generator that reads from it, which could then never be collected as garbage. Both
+    directions are a `SimpleQueue`, because its ``put`` may be called in the middle of anything, another
+    method of the same queue included, and that is where the garbage collector may close the generator.
+    """
+
+    def __init__(self, frames: Iterable[Any], ahead: int) -> None:
+        #: What the source raised, once it has ended.
+        self.failure: BaseException | None = None
+        self._ended = False
+        self._closed = False
+        self._process = os.getpid()
+        self._arrivals: SimpleQueue[_Arrival | _End] = SimpleQueue()
+        #: An item for each frame that may be read.
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        for _ in range(ahead):
+            self._permits.put(None)
+        threading.Thread(target=self._read, args=(frames,), name="fertools-stream", daemon=True).start()
+
+    def batch(self, size: int, max_delay: float) -> list[Face | ImageError]:
+        """The next frames, at most `size` of them; none if the source has ended.
+
+        Waits for one, and then for others until that one has been here for `max_delay` seconds.
+
+        Raises:
+            ForkError: the thread is not in this process, and would be waited for for ever.
+        """
+        check_process(self._process, "stream of predictions")
+        faces: list[Face | ImageError] = []
+        until = None
+        while len(faces) < size and not self._ended:
+            try:
+                arrival = self._arrivals.get(timeout=None if until is None else max(0, until - monotonic()))
+            except Empty:
+                break
+            if isinstance(arrival, _End):
+                self.failure, self._ended = arrival.failure, True
+                break
+            self._permits.put(None)
+            faces.append(arrival.face)
+            if until is None:
+                until = arrival.time + max_delay
+        return faces
+
+    def close(self) -> None:
+        """Let the thread end, once the source has given it what it is waiting for."""
+        self._closed = True
+        self._permits.put(None)  # wakes the thread
+
+    def _read(self, frames: Iterable[Any]) -> None:
+        try:
+            for index, frame in zip(self._turns(), frames, strict=False):
+                self._arrivals.put(_Arrival(_face(frame, index), monotonic()))
+        except BaseException as error:  # whatever it is, it belongs to whoever reads the stream
+            self._arrivals.put(_End(error))
+        else:
+            self._arrivals.put(_End(None))
+
+    def _turns(self) -> Iterator[int]:
+        """0, 1, 2, ..., each when another frame may be read, until the reader is closed."""
+        for index in count():
+            self._permits.get()
+            if self._closed:
+                return
+            yield index
+
+
+def _face(frame: Any, index: int) -> Face | ImageError:
+    """The network's input, or an error that holds nothing of the frame, not even by its traceback."""
+    try:
+        return to_face(frame).copy()  # the source may write the next frame into the same array
+    except ImageError as error:
+        return ImageError(f"{place(frame, index)}{error}")
