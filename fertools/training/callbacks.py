@@ -96,7 +96,9 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Tell the observer."""
         if self.observer is not None:
-            self.observer.step(len(self.history) + 1, batch + 1, float((logs or {}).get("loss", math.nan)))
+            # With several steps a call, Keras counts the last call of an epoch as a whole one.
+            step = min(batch + 1, self.params["steps"])
+            self.observer.step(len(self.history) + 1, step, float((logs or {}).get("loss", math.nan)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate, keep the best network, then the state, then the history: in this order.
