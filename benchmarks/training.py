@@ -1,7 +1,7 @@
 """Images a second of ``fertools train`` and of plain Keras, side by side.
 
     python benchmarks/training.py
-    python benchmarks/training.py --model compact --batch-size 128 --rounds 5
+    python benchmarks/training.py --model compact --batch-size 64 --rounds 5
 
 "keras" is what notebooks do: ``model.fit`` on float32 arrays with Adam, no augmentation. "fertools" is the
 default recipe, with everything that a run does in a step: augmentation, moving average, precision as the
@@ -77,7 +77,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="sequential")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", dest="as_json")
