@@ -27,8 +27,7 @@ def benchmark_figure(found: Benchmark, path: Path) -> None:
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
     axes.set_ylabel("milliseconds an image, p50 and p95")
-    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
-    axes.set_title(f"{found.model}, {threads}\n{found.processor}", fontsize=10)
+    axes.set_title(f"{found.model}, {found.pool}\n{found.processor}", fontsize=10)
     axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)

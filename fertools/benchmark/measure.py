@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,14 +10,13 @@ import numpy as np
 from fertools.benchmark.report import Benchmark, FileFacts, Speed
 from fertools.benchmark.start import first_prediction
 from fertools.benchmark.work import SIZE, matrix_product, multiply_adds
-from fertools.contract import IMAGE_SIZE, INT8_FILE, ONNX_FILE
+from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError, ModelError
 from fertools.processor import int8_features, processor
 from fertools.runtime import Predictor
-from fertools.verification.timing import in_turns
-
-#: The files that are compared, the one that the others are compared with first.
-FILES = {"float32": ONNX_FILE, "int8": INT8_FILE}
+from fertools.runtime.location import FILES
+from fertools.runtime.metadata import PRECISIONS
+from fertools.verification.timing import in_turns, typical
 
 
 def benchmark(
@@ -43,7 +41,8 @@ def benchmark(
     """
     if not batches or min(batches) < 1:
         raise ConfigError("batches must be sizes of at least 1")
-    files = {precision: folder / name for precision, name in FILES.items() if (folder / name).is_file()}
+    places = {precision: folder / FILES[precision] for precision in PRECISIONS}
+    files = {precision: file for precision, file in places.items() if file.is_file()}
     if not files:
         raise ModelError(f"{folder}: no file to time; 'fertools export' makes one")
     predictors = {
@@ -61,9 +60,7 @@ def benchmark(
 
     say("timing, in turns")
     peaks = in_turns({name: matrix_product(name, threads) for name in files}, rounds=rounds)
-    rates = {
-        name: SIZE**3 / statistics.median(map(statistics.median, found)) for name, found in peaks.items()
-    }
+    rates = {name: SIZE**3 / typical(found) for name, found in peaks.items()}
     speeds = []
     for size in batches:
         faces = np.random.default_rng(0).integers(0, 256, (size, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
@@ -72,9 +69,7 @@ def benchmark(
             for precision, predictor in predictors.items()
         }
         found = in_turns(calls, rounds=rounds)
-        medians = {
-            name: statistics.median(map(statistics.median, samples)) for name, samples in found.items()
-        }
+        medians = {name: typical(samples) for name, samples in found.items()}
         for name, samples in found.items():
             seconds = medians[name]
             speeds.append(

@@ -52,6 +52,11 @@ class Benchmark:
     files: tuple[FileFacts, ...]
     speeds: tuple[Speed, ...]
 
+    @property
+    def pool(self) -> str:
+        """How many threads, in words."""
+        return f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)
@@ -62,7 +67,7 @@ class Benchmark:
         lines = [
             f"{self.model}: {self.parameters:,} parameters,"
             f" {self.multiply_adds / 1e6:.1f}M multiply-adds an image",
-            f"{self.processor}{features}, {self.threads} thread{'s' if self.threads > 1 else ''}",
+            f"{self.processor}{features}, {self.pool}",
             "",
             f"{'file':<18}{'provider':<24}{'MB':>7}{'start s':>9}{'peak MB':>9}",
         ]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from fertools.cli.common import talk
 
 if TYPE_CHECKING:
-    from fertools.training import Epoch
+    from fertools.data import Dataset
+    from fertools.training import Epoch, Run
 
 
 class Progress:
@@ -62,6 +63,15 @@ class Progress:
             self.bar.console.print(line, markup=False, highlight=False)
         else:
             talk(line)
+
+
+def train_with_progress(run: Run, dataset: Dataset, *, tensorboard: bool = False) -> Run:
+    """Train ``run`` to its end, telling how it goes. Raises what ``trainer.train`` raises."""
+    from fertools.training.trainer import train
+
+    steps = run.config.steps_per_epoch(len(dataset.split("train")))
+    with Progress(run.config.epochs, steps, len(run.history())) as progress:
+        return train(run, dataset, observer=progress, tensorboard=tensorboard)
 
 
 def _bar() -> Any:

@@ -115,17 +115,15 @@ def _train(dataset: data.Dataset, path: Path) -> Run:
     from fertools.backend import select_device
 
     device = select_device(CONFIG.device)  # before anything else imports Keras: it keeps the start quiet
-    from fertools.cli.progress import Progress
-    from fertools.training.trainer import new_run, train
+    from fertools.cli.progress import train_with_progress
+    from fertools.training.trainer import new_run
 
     if (path / "config.json").is_file():
         run = Run.open(path)
     else:
         run = new_run(path, CONFIG, dataset, data.synthetic.NAME, device)
     talk(f"      on {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
-    steps = CONFIG.steps_per_epoch(len(dataset.split("train")))
-    with Progress(CONFIG.epochs, steps, len(run.history())) as progress:
-        return train(run, dataset, observer=progress)
+    return train_with_progress(run, dataset)
 
 
 def _predict(dataset: data.Dataset, out: Path) -> dict[str, Prediction]:

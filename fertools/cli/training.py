@@ -164,20 +164,16 @@ def _train(
     as_json: bool,
 ) -> None:
     """Train the unfinished ones of ``runs``, which lie in ``path``, and report all of them."""
-    from fertools.cli.progress import Progress
-    from fertools.training.trainer import train
+    from fertools.cli.progress import train_with_progress
 
     for run in runs:
         if run.finished:
             talk(f"Run: {run.path}, finished before")
             continue
-        config = run.config
         talk(f"Device: {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
         talk(f"Run: {run.path}")
-        steps = config.steps_per_epoch(len(dataset.split("train")))
         try:
-            with Progress(config.epochs, steps, len(run.history())) as progress:
-                train(run, dataset, observer=progress, tensorboard=tensorboard)
+            train_with_progress(run, dataset, tensorboard=tensorboard)
         except KeyboardInterrupt:
             talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))}")
             raise SystemExit(130) from None

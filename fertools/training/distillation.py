@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from fertools import contract
 from fertools.errors import ConfigError, ModelError, RunError
+from fertools.evaluation import is_run
+from fertools.training.run import Run
 
 if TYPE_CHECKING:
     import keras
@@ -45,10 +47,11 @@ def teacher_file(path: Path) -> Path:
 
     Raises RunError if a run has no finished epoch yet, ModelError if there is no such file.
     """
-    if (path / "config.json").is_file():
-        if not (path / "best.keras").is_file():
+    if is_run(path):
+        best = Run(path).best
+        if not best.is_file():
             raise RunError(f"{path}: has no finished epoch yet; resume it first")
-        return path / "best.keras"
+        return best
     file = path / contract.KERAS_FILE if path.is_dir() else path
     if not file.is_file():
         raise ModelError(f"{file}: no such file; a teacher is a run, an export folder or a .keras file")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fertools.errors import RunError
+from fertools.evaluation import is_run
 from fertools.training.config import TrainConfig
 from fertools.training.run import Run
 
@@ -29,7 +30,7 @@ def seeded(config: TrainConfig, count: int) -> list[TrainConfig]:
 
 def open_runs(path: Path) -> list[Run]:
     """The run at ``path``, or the runs of all seeds in it, by seed. Raises RunError if there is none."""
-    folders = [folder for folder in path.glob(f"{PREFIX}*") if (folder / "config.json").is_file()]
+    folders = [folder for folder in path.glob(f"{PREFIX}*") if is_run(folder)]
     if not folders:
         return [Run.open(path)]
     return sorted((Run(folder) for folder in folders), key=lambda run: run.config.seed)

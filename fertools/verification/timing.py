@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,10 +17,12 @@ LONGEST_ROUND = 1.0
 
 def interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Median milliseconds of each call, see ``in_turns``."""
-    return {
-        name: statistics.median(map(statistics.median, rounds)) * 1e3
-        for name, rounds in in_turns(calls).items()
-    }
+    return {name: typical(rounds) * 1e3 for name, rounds in in_turns(calls).items()}
+
+
+def typical(rounds: Sequence[Sequence[float]]) -> float:
+    """The median of the rounds' medians: one slow round does not move it."""
+    return statistics.median(map(statistics.median, rounds))
 
 
 def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[list[float]]]:
