@@ -3,9 +3,9 @@
     python benchmarks/tuning.py exported/sequential/model.int8.onnx
 
 Two tables for each batch size. The first has the microseconds an image of every layer, in onnxruntime and,
-where it is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each engine's
-own profile says. The second has ways to run the file in onnxruntime, in turns, as ratios to the time of the way
-that `Predictor` takes; all give the same answers, which is checked. Needs the extra ``train``.
+where it is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each
+engine's own profile says. The second has ways to run the file in onnxruntime, in turns, as ratios to the time
+of the way that `Predictor` takes; all give the same answers, which is checked. Needs the extra ``train``.
 """
 
 import argparse
