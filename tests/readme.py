@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from readme_peers import peers
 
 from fertools.cli import main
 from fertools.runtime.location import SHIPPED
@@ -16,11 +17,16 @@ from fertools.runtime.location import SHIPPED
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 EXPORTED = ROOT / "exported"
+#: What benchmarks/peers.py wrote.
+PEERS = ROOT / "docs" / "peers.json"
 
 
 def current(text: str) -> str:
     """The README with its generated blocks renewed."""
-    for name, block in (("result", result()), ("help", help_texts())):
+    blocks = {"result": result(), "help": help_texts()}
+    if PEERS.is_file():
+        blocks["peers"] = peers(json.loads(PEERS.read_text()))
+    for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         text = re.sub(f"{begin}.*?{end}", lambda _: begin + block + end, text, flags=re.DOTALL)  # noqa: B023
     return text

@@ -17,7 +17,7 @@ from small_run import small_faces, small_network, trained_network, write_run
 
 from fertools.cli import main
 from fertools.data import write
-from fertools.models import BUILDERS
+from fertools.models import NETWORKS, Network
 
 TEXT = README.read_text()
 
@@ -58,7 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, on small data; training is cut short, and the run that later commands want is at hand."""
     monkeypatch.chdir(folder)
-    monkeypatch.setitem(BUILDERS, "small", small_network)  # so that it may be a teacher
+    small = Network(name="small", text="", build=small_network, parameters=20_167, multiply_adds=0)
+    monkeypatch.setitem(NETWORKS, "small", small)  # so that it may be a teacher
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fertools ")]
     assert len(lines) >= 9
     for line in lines:
@@ -88,7 +89,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_readme_names_no_number_without_its_source() -> None:
-    """Accuracies stand in the generated table alone."""
-    outside = re.sub(r"<!-- begin result -->.*?<!-- end result -->", "", TEXT, flags=re.DOTALL)
+    """Accuracies stand in the generated tables alone."""
+    outside = re.sub(r"<!-- begin (result|peers) -->.*?<!-- end \1 -->", "", TEXT, flags=re.DOTALL)
     assert not re.findall(r"\d\d\.\d+ ?%", outside)
     assert np.all([name in TEXT for name in ("PrivateTest", "de-duplicated")])

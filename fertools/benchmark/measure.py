@@ -14,7 +14,7 @@ from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError, ModelError
 from fertools.processor import int8_features, processor
 from fertools.runtime import Predictor
-from fertools.runtime.location import FILES
+from fertools.runtime.location import model_files
 from fertools.runtime.metadata import PRECISIONS
 from fertools.verification.timing import in_turns, typical
 
@@ -27,7 +27,7 @@ def benchmark(
     rounds: int = 7,
     say: Callable[[str], None] = lambda message: None,
 ) -> Benchmark:
-    """Time the ONNX files of the export ``folder`` on the CPU.
+    """Time the ONNX (or .ort) files of the export ``folder`` on the CPU.
 
     Arguments:
         folder: what ``fertools export`` wrote.
@@ -41,8 +41,8 @@ def benchmark(
     """
     if not batches or min(batches) < 1:
         raise ConfigError("batches must be sizes of at least 1")
-    places = {precision: folder / FILES[precision] for precision in PRECISIONS}
-    files = {precision: file for precision, file in places.items() if file.is_file()}
+    held = model_files(folder)
+    files: dict[str, Path] = {precision: held[precision] for precision in PRECISIONS if precision in held}
     if not files:
         raise ModelError(f"{folder}: no file to time; 'fertools export' makes one")
     predictors = {

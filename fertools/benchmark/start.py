@@ -6,7 +6,9 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fertools.errors import ModelError
@@ -16,19 +18,12 @@ TRIES = 5
 
 CODE = """
 import json, sys
+from fertools.memory import peak_memory
 from fertools.runtime import Predictor
 import numpy
 path, threads = sys.argv[1], int(sys.argv[2])
 Predictor(path, threads=threads).probabilities(numpy.zeros((1, 48, 48), numpy.uint8))
-peak = None
-if sys.platform == "linux":
-    # Not getrusage: its maximum holds what the process was before it became this one, too.
-    with open("/proc/self/status") as status:
-        peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-elif sys.platform == "darwin":
-    import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps(peak), flush=True)
+print(json.dumps(peak_memory()), flush=True)
 """
 
 
@@ -39,19 +34,41 @@ def first_prediction(file: Path, threads: int, tries: int = TRIES) -> tuple[floa
     """
     seconds, peaks = [], []
     for _ in range(tries):
-        begin = time.perf_counter()
-        with subprocess.Popen(
-            [sys.executable, "-c", CODE, str(file), str(threads)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            answer = process.stdout.readline()
-            seconds.append(time.perf_counter() - begin)
-            _, errors = process.communicate()
-        if process.returncode:
-            last = (errors.strip().splitlines() or ["it says nothing"])[-1]
-            raise ModelError(f"{file}: a process that loads it fails: {last}")
+        try:
+            taken, (answer,) = first_line([sys.executable, "-c", CODE, str(file), str(threads)])
+        except ModelError as error:
+            raise ModelError(f"{file}: a process that loads it fails: {error}") from error
+        seconds.append(taken)
         peaks.append(json.loads(answer))
     return statistics.median(seconds), None if None in peaks else int(statistics.median(peaks))
+
+
+def first_line(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> tuple[float, list[str]]:
+    """Run a process to its end.
+
+    Arguments:
+        command: the program and its arguments.
+        environment: its variables, by default those of this process.
+
+    Returns:
+        Seconds from its start to the first line on its stdout, and all lines there.
+
+    Raises ModelError with the last line of its stderr if it fails.
+    """
+    # Not a pipe for stderr: nobody reads it before the first line, and a full one would stop the process.
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        begin = time.perf_counter()
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace", env=environment
+        ) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            seconds = time.perf_counter() - begin
+            others = process.stdout.read()
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+    if process.returncode:
+        raise ModelError(said[-1] if said else f"exit code {process.returncode}")
+    return seconds, [first.rstrip("\n"), *others.splitlines()]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fertools.errors import MissingExtraError, ModelError
+from fertools.errors import MissingExtraError
 from fertools.runtime.session import load_onnxruntime
 
 #: Rows, columns and depth of the matrix product that stands for the peak.
@@ -16,27 +20,49 @@ SIZE = 768
 
 
 def multiply_adds(file: Path) -> int:
-    """Multiply-adds of an image in the convolutions and matrix products of an ONNX file.
+    """Multiply-adds of an image in the convolutions and matrix products of an .onnx or .ort file.
 
-    Raises MissingExtraError without the onnx package, ModelError if the shapes of the graph are not known.
+    Counted in onnxruntime's own record of a run, which has the shapes of every operator that it ran, whatever
+    it made of the graph: QLinearConv is a convolution, FusedGemm a matrix product.
     """
-    onnx = _onnx()
-    graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
-    shapes = {array.name: list(array.dims) for array in graph.initializer}
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        shapes[value.name] = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]  # the batch is 1
     total = 0
-    for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
-            continue
-        output, weights = shapes.get(node.output[0]), shapes.get(node.input[1])
-        if output is None or weights is None:
-            raise ModelError(f"{file}: the shapes at {node.name} are not known")
-        if node.op_type == "Conv":  # (filters, depth / groups, height, width), at each place of the output
-            total += int(np.prod(output[2:])) * int(np.prod(weights))
-        else:
-            total += int(np.prod(weights))
+    for operator, inputs, (output, *_) in _operators(file):
+        if "Conv" in operator:  # the weights, (filters, depth / groups, height, width), at each place
+            filters = next(shape for shape in inputs[1:] if len(shape) > 2)
+            total += math.prod(output) * math.prod(filters[1:])
+        elif "Gemm" in operator or "MatMul" in operator:
+            total += math.prod(output) * inputs[0][-1]
     return total
+
+
+def _operators(file: Path) -> Iterator[tuple[str, list[list[int]], list[list[int]]]]:
+    """The operators of a run on one image: type, shapes of the inputs, shapes of the outputs."""
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.enable_profiling = True
+    # Weights that are brought into another layout are not recorded.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+        session.run(None, {item.name: _zeros(item) for item in session.get_inputs()})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    for event in events:
+        if event["name"].endswith("_kernel_time"):
+            facts = event["args"]
+            inputs, outputs = (
+                [shape for each in facts[f"{side}_type_shape"] for shape in each.values()]
+                for side in ("input", "output")
+            )
+            yield facts["op_name"], inputs, outputs
+
+
+def _zeros(item: Any) -> NDArray[Any]:
+    """What an input of a session takes, a batch of one."""
+    kind = np.uint8 if item.type == "tensor(uint8)" else np.float32
+    return np.zeros([size if isinstance(size, int) else 1 for size in item.shape], kind)
 
 
 def matrix_product(precision: str, threads: int) -> Callable[[], object]:
@@ -69,7 +95,6 @@ def _onnx() -> Any:
         import onnx
         import onnx.helper
         import onnx.numpy_helper
-        import onnx.shape_inference
     except ModuleNotFoundError as error:
         raise MissingExtraError("onnx", "train") from error
     return onnx

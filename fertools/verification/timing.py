@@ -31,18 +31,22 @@ def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) ->
     A drifting machine then slows all of them alike, and the ratios hold. A call that takes long is made
     less often in a round.
     """
-    counts = {}
-    for name, call in calls.items():
-        longest = max(_seconds(call) for _ in range(3))
-        counts[name] = max(min(CALLS, int(LONGEST_ROUND / max(longest, 1e-9))), 1)
+    counts = {name: calls_a_round(call) for name, call in calls.items()}
     found: dict[str, list[list[float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append([_seconds(call) for _ in range(counts[name])])
+            found[name].append([seconds(call) for _ in range(counts[name])])
     return found
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def calls_a_round(call: Callable[[], object], most: int = CALLS) -> int:
+    """How often to make the call in a round, 1 to ``most`` times, after three for warm-up."""
+    longest = max(seconds(call) for _ in range(3))
+    return max(min(most, int(LONGEST_ROUND / max(longest, 1e-9))), 1)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """What one call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
