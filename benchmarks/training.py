@@ -10,7 +10,6 @@ the time of a step does not depend on them. Needs the extra ``train``.
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import subprocess
@@ -63,9 +62,9 @@ def measure(variant: str, model: str, batch_size: int, steps: int) -> float:
         images = train.images[..., None].astype("float32") / 255
         network.fit(images, train.labels, batch_size=batch_size, verbose=0, callbacks=[on_step])
     else:
-        from fertools.training import RECIPES, trainer
+        from fertools.training import TrainConfig, trainer
 
-        config = dataclasses.replace(RECIPES["default"], model=model, batch_size=batch_size, epochs=1)
+        config = TrainConfig(model=model, batch_size=batch_size, epochs=1)
         with tempfile.TemporaryDirectory() as folder:
             run = trainer.new_run(Path(folder, "run"), config, dataset, synthetic.NAME, device)
             trainer.train(run, dataset, observer=clock)

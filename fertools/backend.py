@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,9 @@ from fertools.processor import processor
 
 #: The file descriptor of the process's stderr.
 STDERR = 2
+
+#: Keras' environment variable for the number of processes that train together.
+PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 
 #: Processor flags of units that multiply bfloat16 (x86 and ARM names).
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -78,25 +83,62 @@ def _quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def select_device(wanted: str) -> Device:
+def select_device(wanted: str, devices: str = "one") -> Device:
     """Make Keras use ``wanted`` ("auto", "cpu", "gpu") and say what that is.
 
+    For "all" ``devices`` of that kind, it joins the processes that Keras' own environment variables name
+    (docs/scaling.md), if they do.
+
     Raises ProviderError where a GPU is asked for and the backend sees none, ConfigError for a backend
-    other than TensorFlow and JAX.
+    other than TensorFlow and JAX, and on TensorFlow for more than one device.
     """
-    backend = import_keras().backend.backend()
+    keras = import_keras()
+    backend = keras.backend.backend()
     if backend not in GPU_NAMES:
         raise ConfigError(f"Keras' backend is {backend}: set KERAS_BACKEND to {' or '.join(GPU_NAMES)}")
+    together = devices == "all" and PROCESSES in os.environ
+    if together and backend == "jax" and not import_module("jax").distributed.is_initialized():
+        keras.distribution.initialize()  # before anything else makes JAX look for devices
     gpu = GPU_NAMES[backend](wanted == "cpu")
     if wanted == "gpu" and gpu is None:
         raise ProviderError(
             f"device=gpu: the {backend} backend sees no GPU here; use --device cpu, or install its CUDA parts"
             " (pip install 'fertools[train-gpu]')"
         )
-    if gpu is not None:
-        return Device(backend, "gpu", gpu, has_bfloat16=True)
     name, flags = processor()
-    return Device(backend, "cpu", name, has_bfloat16=bool(BFLOAT16_FLAGS & flags))
+    count = len(keras.distribution.list_devices()) if devices == "all" else 1
+    if (count > 1 or together) and backend != "jax":
+        raise ConfigError(
+            f"devices=all: Keras cannot split batches over devices on {backend}; set KERAS_BACKEND to jax,"
+            " or use --devices one"
+        )
+    several = f"{count} x " if count > 1 else ""
+    if gpu is not None:
+        return Device(backend, "gpu", several + gpu, has_bfloat16=True)
+    return Device(backend, "cpu", several + name, has_bfloat16=bool(BFLOAT16_FLAGS & flags))
+
+
+#: Prints the number of GPUs that Keras' backend sees.
+COUNT_GPUS = """
+from fertools.backend import import_keras, select_device
+gpu = select_device("auto").kind == "gpu"
+print(len(import_keras().distribution.list_devices()) if gpu else 0)
+"""
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that Keras' backend sees, each as CUDA_VISIBLE_DEVICES names it; none without one.
+
+    A process of its own looks, so that this one neither loads the backend nor keeps memory of a GPU.
+    Raises ProviderError if the backend does not start there.
+    """
+    done = subprocess.run([sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise ProviderError(f"cannot count the GPUs: a process that looks for them fails: {last}")
+    count = int(done.stdout)
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(number) for number in range(count)]
 
 
 def _tensorflow_gpu(hide: bool) -> str | None:

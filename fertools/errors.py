@@ -13,7 +13,8 @@
     ├── GateError          a verification gate is broken
     └── MissingExtraError  an optional package is not installed (also an ImportError)
 
-The message names the file or value, says what is wrong and what to do about it.
+The message names the file or value, says what is wrong and what to do about it. ProviderWarning is no error:
+"auto" goes on without an execution provider that it tried.
 """
 
 
@@ -63,3 +64,7 @@ class MissingExtraError(FertoolsError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: pip install 'fertools[{extra}]'")
+
+
+class ProviderWarning(UserWarning):
+    """An execution provider that "auto" tried does not work; another one is used."""

@@ -60,7 +60,8 @@ def graph_file(path, nodes, arrays, shape, result):
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, result)],
         [onnx.numpy_helper.from_array(np.zeros(dims, np.float32), name) for name, dims in arrays.items()],
     )
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
     return path
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from click.testing import CliRunner
 
 from fertools.cli import COMMANDS, main
 from fertools.data import write
-from fertools.models import BUILDERS
+from fertools.models import NETWORKS
 from fertools.training import Run
 from fertools.training.trainer import train
 
@@ -25,8 +26,9 @@ def teachers(tmp_path_factory):
 def here(tmp_path, monkeypatch, teachers):
     """An empty folder with a data set, and networks that train in a moment."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(BUILDERS, "tiny", tiny_training.build)
-    monkeypatch.setitem(BUILDERS, "sequential", tiny_training.build)
+    monkeypatch.setitem(NETWORKS, "tiny", tiny_training.NETWORK)
+    tiny = dataclasses.replace(NETWORKS["sequential"], build=tiny_training.build)
+    monkeypatch.setitem(NETWORKS, "sequential", tiny)
     write(tiny_training.dataset(), "tiny.npz")
 
 

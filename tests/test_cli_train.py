@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from fertools.cli import COMMANDS, main
 from fertools.cli.training import OPTIONS
 from fertools.data import Dataset, write
-from fertools.models import BUILDERS
-from fertools.training import RECIPES, Run, TrainConfig
+from fertools.models import NETWORKS
+from fertools.training import Run, TrainConfig, recipe
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,8 @@ def here(tmp_path, monkeypatch):
     """An empty folder with a data set, and a network that trains in a moment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FERTOOLS_DATA", raising=False)
-    monkeypatch.setitem(BUILDERS, "sequential", tiny_training.build)
+    tiny = dataclasses.replace(NETWORKS["sequential"], build=tiny_training.build)
+    monkeypatch.setitem(NETWORKS, "sequential", tiny)
     write(tiny_training.dataset(), "tiny.npz")
     return tmp_path
 
@@ -71,7 +72,9 @@ def test_json():
 def test_recipe_and_options_over_it():
     result = train("--recipe", "original", "--augmentation", "none", "--out", "run")
     assert result.exit_code == 0, result.stderr
-    expected = dataclasses.replace(RECIPES["original"], epochs=2, batch_size=16, augmentation="none")
+    expected = dataclasses.replace(
+        recipe("original", "sequential"), epochs=2, batch_size=16, augmentation="none"
+    )
     assert Run.open(tiny_training.Path("run")).config == expected
 
 
@@ -230,7 +233,7 @@ def test_every_field_of_the_configuration_is_an_option():
     text = " ".join(run("--help").stdout.split())
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')} " in text
-        assert f"[default: {field.default}]" in text
+        assert f"[default: {'none' if field.default == '' else field.default}]" in text
 
 
 def test_help_is_the_one_of_the_list():

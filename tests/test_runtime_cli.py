@@ -148,7 +148,7 @@ def test_info_as_json(export):
     facts = json.loads(result.stdout)
     assert list(facts) == [
         *("fertools", "python", "platform", "processor", "int8_features", "cpus", "threads", "packages"),
-        *("onnxruntime", "providers", "devices", "model", "warnings"),
+        *("onnxruntime", "providers", "provider_status", "auto", "devices", "model", "warnings"),
     ]
     assert facts["fertools"] == __version__
     assert facts["packages"]["numpy"] == np.__version__

@@ -98,6 +98,7 @@ def test_any_text_is_a_model_error(text):
         ModelInfo.from_json(text)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(json.loads(tiny_info().to_json()))), json_values, st.booleans())
 def test_any_field_of_another_kind_is_read_or_a_model_error(key, value, remove):
     document = json.loads(tiny_info().to_json())
@@ -134,6 +135,27 @@ def test_any_truncation_is_a_model_error(length):
 def test_anything_appended_is_a_model_error(tail):
     with pytest.raises(ModelError, match="altered"):
         check_seal(SEALED + tail, "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\r\0\0\0fertools.seal\0\0\0@\0\0\0%s\0\0\0\0",
+        b"@\0\0\0%s\0\0\0\0\r\0\0\0fertools.seal\0\0\0",
+    ],
+    ids=["key first", "value first"],
+)
+def test_flatbuffers_of_any_compiler_are_sealed(entry):
+    sealed = seal(b"ORTM" + bytes(100) + entry % BLANK.encode() + bytes(100))
+    assert BLANK.encode() not in sealed
+    check_seal(sealed, "model.ort")
+    for place in range(len(sealed)):
+        broken = bytearray(sealed)
+        broken[place] ^= 1
+        with pytest.raises(ModelError):
+            check_seal(bytes(broken), "model.ort")
+    with pytest.raises(ModelError, match="64 zeros"):
+        seal(sealed)
 
 
 def test_only_blank_entries_are_sealed():

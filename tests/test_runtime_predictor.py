@@ -135,7 +135,7 @@ def test_shipped_model_by_name(tmp_path, monkeypatch):
     assert Predictor("compact").path == shipped / INT8_FILE
     own = tiny_export(tmp_path / "compact", "float32")
     assert Predictor("compact").path == own.relative_to(tmp_path) / ONNX_FILE
-    with pytest.raises(ModelError, match=r"folder, an \.onnx file, or sequential or"):
+    with pytest.raises(ModelError, match=r"folder, an \.onnx or \.ort file, or sequential or"):
         Predictor("tiny")
 
 
@@ -195,4 +195,4 @@ def test_top_and_dict():
 
 
 def test_repr(predictor, export):
-    assert repr(predictor).startswith("<Predictor tiny int8, CPUExecutionProvider, threads=")
+    assert repr(predictor).startswith(f"<Predictor tiny int8, {predictor.provider}, threads=")

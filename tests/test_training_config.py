@@ -7,17 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fertools.errors import ConfigError
-from fertools.models import BUILDERS
-from fertools.training import AUGMENTATIONS, RECIPES, TrainConfig
-from fertools.training.config import BALANCES, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from fertools.models import NETWORKS
+from fertools.training import AUGMENTATIONS, RECIPES, TrainConfig, recipe
+from fertools.training.config import BALANCES, DEVICE_COUNTS, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
 
 VALUES = {
-    "model": st.sampled_from([*BUILDERS]),
+    "model": st.sampled_from([*NETWORKS]),
     "epochs": st.integers(1, 100_000),
     "batch_size": st.integers(2, 65_536),
     "optimizer": st.sampled_from(OPTIMIZERS),
+    "momentum": st.floats(0, 0.99999),
     "learning_rate": st.floats(1e-9, 100),
     "schedule": st.sampled_from(SCHEDULES),
+    "learning_rate_decay": st.floats(0, 1),
+    "learning_rate_steps": st.just(""),  # see test_steps
     "warmup_epochs": st.integers(0, 1000),
     "plateau_factor": st.floats(1e-6, 0.999),
     "plateau_patience": st.integers(1, 1000),
@@ -30,6 +33,7 @@ VALUES = {
     "ema": st.floats(0, 0.99999),
     "precision": st.sampled_from(PRECISIONS),
     "device": st.sampled_from(DEVICES),
+    "devices": st.sampled_from(DEVICE_COUNTS),
     "seed": st.integers(0, 2**31 - 1),
 }
 
@@ -68,6 +72,11 @@ def test_any_other_value_is_a_config_error(name, value):
         ({"learning_rate": "0.1"}, "learning_rate='0.1': must be a number"),
         ({"ema": 1.0}, "ema=1.0: must lie between"),
         ({"optimizer": "lion"}, "optimizer='lion': choose one of sgd, adam, adamw"),
+        ({"learning_rate_steps": "5"}, "learning_rate_steps='5': must be EPOCH:FACTOR,EPOCH:FACTOR,..."),
+        ({"learning_rate_steps": "0:1"}, "learning_rate_steps='0:1': must be"),
+        ({"learning_rate_steps": "5:nan"}, "learning_rate_steps='5:nan': must be"),
+        ({"learning_rate_steps": 5}, "learning_rate_steps=5: must be"),
+        ({"learning_rate_steps": "5:0.1"}, "go with schedule=plateau or constant, not with cosine"),
         ({"model": ["sequential"]}, r"model=\['sequential'\]: choose one of"),
     ],
 )
@@ -82,11 +91,36 @@ def test_unknown_fields():
 
 
 def test_recipes():
-    assert RECIPES["default"] == TrainConfig()
-    original = RECIPES["original"]
+    assert RECIPES == ("default", "original", "original-steps")
+    assert recipe("default", "shallow") == TrainConfig(model="shallow")
+    original = recipe("original", "sequential")
     assert (original.optimizer, original.learning_rate, original.schedule) == ("adam", 0.00035, "plateau")
     assert (original.ema, original.weight_decay, original.label_smoothing) == (0, 0, 0)
     assert original.precision == "float32"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_published_recipe_is_a_configuration(name):
+    for each in NETWORKS[name].recipes:
+        config = recipe(each, name)
+        assert config.model == name
+        # What they do not tell of, they did not use.
+        assert (config.mixup, config.weight_decay, config.label_smoothing, config.ema) == (0, 0, 0, 0)
+        assert config.class_balance == "none"
+    assert bool(NETWORKS[name].published) <= ("original" in NETWORKS[name].recipes)
+
+
+def test_recipes_of_a_network_that_has_none():
+    with pytest.raises(ConfigError, match="recipe='original': compact has only default"):
+        recipe("original", "compact")
+    with pytest.raises(ConfigError, match="unknown model 'vgg'"):
+        recipe("default", "vgg")
+
+
+def test_steps():
+    config = TrainConfig(schedule="constant", learning_rate_steps="5:0.3,30:1e-1")
+    assert config.rate_factors() == {5: 0.3, 30: 0.1}
+    assert TrainConfig().rate_factors() == {}
 
 
 @pytest.mark.parametrize(("images", "steps"), [(1, 1), (9, 1), (10, 1), (19, 1), (20, 2)])

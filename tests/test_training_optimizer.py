@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -6,7 +7,7 @@ from tiny_training import build, config
 
 from fertools.backend import import_keras
 from fertools.training import Epoch
-from fertools.training.feedback import best_epoch, is_over, plateau_rate
+from fertools.training.feedback import best_epoch, epoch_rate, is_over, plateau_rate
 
 keras = import_keras()
 
@@ -63,6 +64,56 @@ def test_other_schedules_start_at_the_rate(schedule):
 def test_plateau_lowers_the_rate(losses, power):
     settings = config(schedule="plateau", plateau_factor=0.1, plateau_patience=2, learning_rate=0.3)
     assert plateau_rate(settings, epochs(losses) if losses else []) == pytest.approx(0.3 * 0.1**power)
+
+
+@pytest.mark.parametrize(("done", "factor"), [(0, 1), (1, 1), (2, 0.5), (3, 0.5), (4, 0.1), (9, 0.1)])
+def test_steps_lower_the_rate(done, factor):
+    history = epochs([1.0 - 0.1 * number for number in range(done)]) if done else []
+    for schedule in ("constant", "plateau"):
+        settings = config(schedule=schedule, learning_rate_steps="2:0.5,4:0.1", learning_rate=0.2)
+        assert epoch_rate(settings, history) == pytest.approx(0.2 * factor)
+
+
+def test_steps_and_plateau_multiply():
+    settings = config(
+        schedule="plateau",
+        plateau_patience=2,
+        plateau_factor=0.5,
+        learning_rate_steps="2:0.1",
+        learning_rate=0.4,
+    )
+    assert epoch_rate(settings, epochs([1.0, 1.0, 1.0])) == pytest.approx(0.4 * 0.5 * 0.1)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_time_based_decay(name):
+    """The rate of earlier Keras' ``decay``, and it can still be set between epochs."""
+    settings = config(
+        optimizer=name, schedule="plateau", learning_rate=0.5, learning_rate_decay=0.25, weight_decay=0.0,
+        momentum=0.0, ema=0.0,
+    )  # fmt: skip
+    optimizer, plain = (
+        build_optimizer(each, 10)
+        for each in (settings, dataclasses.replace(settings, learning_rate_decay=0.0))
+    )
+    moved, free = keras.Variable([1.0, 2.0]), keras.Variable([1.0, 2.0])
+    for step in range(4):
+        if step == 2:
+            optimizer.learning_rate = 0.1
+        base = 0.5 if step < 2 else 0.1
+        assert float(optimizer.learning_rate) == pytest.approx(base / (1 + 0.25 * step))
+        plain.learning_rate = base / (1 + 0.25 * step)
+        for each, variable in ((optimizer, moved), (plain, free)):
+            each.apply([keras.ops.convert_to_tensor([0.5, -1.0])], [variable])
+    np.testing.assert_allclose(moved.numpy(), free.numpy(), rtol=1e-6)
+    assert np.abs(moved.numpy() - [1.0, 2.0]).min() > 0.1
+
+
+def test_momentum():
+    optimizer = build_optimizer(config(momentum=0.0), 10)
+    assert (optimizer.momentum, optimizer.nesterov) == (0.0, False)
+    optimizer = build_optimizer(config(), 10)
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import shlex
 
 from fertools.cli.distill import command as distill
 from fertools.cli.train import command as train
-from fertools.training import RECIPES, TrainConfig
+from fertools.training import TrainConfig, recipe
 from fertools.training.provenance import earlier_commands, label, train_command
 
 
@@ -17,13 +17,17 @@ def given(name, command, line):
 
 
 def test_a_command_makes_the_same_configuration():
-    for config in (RECIPES["original"], TrainConfig(seed=3, mixup=0.2, ema=0.0, model="compact")):
+    for config in (
+        recipe("original", "sequential"),
+        TrainConfig(seed=3, mixup=0.2, ema=0.0, model="compact"),
+        recipe("original-steps", "inception-resnet"),
+    ):
         line = train_command("my run", config, {})
         options = given("train", train, line)
         assert str(options.pop("out")) == "my run"
         assert options.pop("source") == "SRC"
-        assert dataclasses.replace(RECIPES["default"], **options) == config
-    assert train_command("run", RECIPES["default"], {}) == "fertools train --data SRC --out run"
+        assert dataclasses.replace(TrainConfig(), **options) == config
+    assert train_command("run", TrainConfig(), {}) == "fertools train --data SRC --out run"
 
 
 def test_weights_and_teachers_are_in_it():

@@ -191,10 +191,12 @@ def test_another_keras_network(folder, small_data):
     assert len(broken(verify(folder, small_data))) >= 3
 
 
-@pytest.mark.parametrize("file", [KERAS_FILE, ONNX_FILE])
-def test_missing_file(folder, small_data, file):
+@pytest.mark.parametrize(
+    ("file", "said"), [(KERAS_FILE, KERAS_FILE), (ONNX_FILE, r"model\.onnx or model\.ort")]
+)
+def test_missing_file(folder, small_data, file, said):
     (folder / file).unlink()
-    with pytest.raises(ModelError, match=f"not an export folder \\(no {file}\\)"):
+    with pytest.raises(ModelError, match=f"not an export folder \\(no {said}\\)"):
         verify(folder, small_data)
 
 

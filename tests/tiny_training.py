@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from fertools.data import synthetic
-from fertools.models import BUILDERS
+from fertools.models import NETWORKS, Network
 from fertools.training import Run, TrainConfig
 
 CONFIGS = {
@@ -44,8 +44,11 @@ def build():
     )
 
 
+NETWORK = Network(name="tiny", text="For tests.", build=build, parameters=1_067, multiply_adds=12_200)
+
+
 def config(name="sgd", **changes):
-    BUILDERS["tiny"] = build
+    NETWORKS["tiny"] = NETWORK
     return TrainConfig(**{"model": "tiny", "epochs": 4, "batch_size": 16, **CONFIGS[name], **changes})
 
 
@@ -58,7 +61,7 @@ def create(path, settings=None, source=None, **options):
     from fertools.training.trainer import new_run
 
     settings = settings or config()
-    device = select_device(settings.device)
+    device = select_device(settings.device, settings.devices)
     return new_run(Path(path), settings, source or dataset(), "synthetic", device, **options)
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from fertools import __version__
-from fertools.errors import FertoolsError
+from fertools.errors import FertoolsError, ProviderWarning
 
 #: Sub-command -> (module below fertools.cli, one-line help). The help stands here so that
 #: ``fertools --help`` imports none of them; a test holds it equal to the command's own.
 COMMANDS = {
     "quickstart": ("quickstart", "Run the whole pipeline on synthetic faces."),
     "data": ("data", "Inspect, preview and convert data sets of labelled faces."),
+    "models": ("models", "List the networks that can be trained."),
     "train": ("train", "Train a network into a run folder."),
     "distill": ("distill", "Train a network to answer like others."),
+    "sweep": ("sweep", "Train over a grid of options and compare the runs."),
+    "compare": ("compare", "Compare runs: their accuracy and loss on the validation split."),
     "evaluate": ("evaluate", "Measure a run or an exported model on a split."),
     "export": ("export", "Export a run to ONNX, verified on the test split."),
     "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),
@@ -47,10 +52,24 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the sub-command; an error that fertools raises on purpose becomes one line and exit code 1."""
-        try:
-            return super().invoke(ctx)
-        except FertoolsError as error:
-            raise click.ClickException(str(error)) from error
+        with warnings.catch_warnings():
+            warnings.showwarning = _show(warnings.showwarning)
+            try:
+                return super().invoke(ctx)
+            except FertoolsError as error:
+                raise click.ClickException(str(error)) from error
+
+
+def _show(usual: Callable[..., None]) -> Callable[..., None]:
+    """How to show a warning: one of ours as a line on stderr, all others as usual."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, ProviderWarning):
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            usual(message, category, *where, **more)
+
+    return show
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

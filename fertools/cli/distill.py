@@ -57,7 +57,7 @@ def command(
     label_share: float,
     source: str | None,
     out: Path | None,
-    weights: Path | None,
+    weights: str | None,
     recipe: str | None,
     seeds: int | None,
     tensorboard: bool,

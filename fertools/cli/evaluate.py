@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Measure a run or an exported model on a split.
 
-    MODEL is a run folder, an export folder, an ONNX file or a .keras file. The figures come twice: of the
+    MODEL is a run folder, an export folder, an .onnx, .ort or .keras file. The figures come twice: of the
     whole split, and without the images that also stand in another split.
     """
     run = Run.open(model) if is_run(model) else None

@@ -10,6 +10,7 @@ from fertools import data
 from fertools.cli.common import RUNS, emit, json_option, talk
 from fertools.errors import ConfigError
 from fertools.export import export
+from fertools.export.exporter import TARGETS
 from fertools.export.preflight import check_ready
 from fertools.export.quantization import DEFAULT_IMAGES, METHODS, QuantizeConfig
 from fertools.training import Run
@@ -23,6 +24,13 @@ EXPORTED = Path("exported")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: exported/MODEL]")
 @click.option("--data", "source", metavar="SRC", help="The run's data, if it has moved since.")
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default=TARGETS[0],
+    show_default=True,
+    help="Format of the files; ort is onnxruntime's mobile format, with the operators that it needs.",
+)
 @click.option("--quantize", is_flag=True, help="Also write an int8 file.")
 @click.option(
     "--calibration-images",
@@ -36,6 +44,7 @@ def command(
     run: Path | None,
     out: Path | None,
     source: str | None,
+    target: str,
     quantize: bool,
     calibration_images: int | None,
     calibration_method: str | None,
@@ -67,6 +76,7 @@ def command(
             dataset,
             folder,
             quantization=quantization,
+            target=target,
             force=force,
             say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."),
         )

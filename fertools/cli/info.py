@@ -12,11 +12,14 @@ from fertools.runtime.environment import describe
 
 @click.command()
 @json_option
-@click.option("--model", type=click.Path(), help="Export folder or ONNX file; default: the one shipped.")
+@click.option(
+    "--model", type=click.Path(), help="Export folder, .onnx or .ort file; default: the one shipped."
+)
 def command(as_json: bool, model: str | None) -> None:
     """Show versions, execution providers and devices.
 
-    Paste the output into a bug report. TensorFlow is not loaded.
+    Every provider of the installed onnxruntime is tried on the model. Paste the output into a bug report.
+    TensorFlow is not loaded.
     """
     facts = describe(model)
     if as_json:
@@ -46,6 +49,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
             listed(f"{name} {version}" for name, version in facts["onnxruntime"].items()) or "none",
         ),
         ("providers", listed(facts["providers"]) or "none"),
+        *((f"  {name}", item["reason"] or "works") for name, item in facts["provider_status"].items()),
+        ("  auto takes", facts["auto"] or "unknown: there is no model to try it on"),
         (
             "devices",
             listed(f"{item['type']} {item['vendor']}".strip() for item in facts["devices"]) or "unknown",

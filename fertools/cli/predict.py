@@ -14,7 +14,7 @@ from fertools.cli.common import emit, json_option, precision_option, talk, views
 from fertools.contract import LABELS
 from fertools.errors import ImageError
 from fertools.runtime import Prediction, Predictor, to_face
-from fertools.runtime.session import PROVIDERS
+from fertools.runtime.providers import PROVIDERS
 
 #: File name suffixes that are picked up from folders; a file named by itself may have any.
 SUFFIXES = frozenset(
@@ -32,7 +32,7 @@ Outcome = Prediction | ImageError
 @click.option(
     "--model",
     type=click.Path(),
-    help="Export folder, ONNX file, or a model that ships: sequential (the default) or compact.",
+    help="Export folder, .onnx or .ort file, or a model that ships: sequential (the default) or compact.",
 )
 @precision_option
 @click.option(

@@ -32,7 +32,7 @@ def command(
     source: str | None,
     out: Path | None,
     resume: Path | None,
-    weights: Path | None,
+    weights: str | None,
     recipe: str | None,
     seeds: int | None,
     tensorboard: bool,

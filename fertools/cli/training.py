@@ -14,9 +14,9 @@ import click
 from fertools import data
 from fertools.cli.common import RUNS, default_source, emit, talk
 from fertools.errors import ConfigError
-from fertools.models import BUILDERS
-from fertools.training import AUGMENTATIONS, RECIPES, Run, TrainConfig
-from fertools.training.config import BALANCES, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from fertools.models import IMAGENET, NETWORKS, find
+from fertools.training import AUGMENTATIONS, RECIPES, Run, TrainConfig, recipe
+from fertools.training.config import BALANCES, DEVICE_COUNTS, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from fertools.training.seeds import SeedSummary, open_runs, seed_folder, seeded
 
 if TYPE_CHECKING:
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 #: Field of TrainConfig -> type and help of its option. An option that is not given keeps the recipe's value.
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "model": (click.Choice(tuple(BUILDERS)), "Network to train."),
+    "model": (click.Choice(tuple(NETWORKS)), "Network to train."),
     "epochs": (int, "Passes over the training images."),
     "batch_size": (int, "Images a step."),
-    "optimizer": (click.Choice(OPTIMIZERS), "Optimizer; sgd has Nesterov momentum 0.9."),
+    "optimizer": (click.Choice(OPTIMIZERS), "Optimizer."),
+    "momentum": (float, "Nesterov momentum of sgd; 0 switches it off."),
     "learning_rate": (float, "Peak of the learning rate."),
     "schedule": (click.Choice(SCHEDULES), "Course of the learning rate."),
+    "learning_rate_decay": (float, "The rate is divided by 1 + this x step; 0 switches it off."),
+    "learning_rate_steps": (str, "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."),
     "warmup_epochs": (int, "Epochs of linear warm-up before the cosine."),
     "plateau_factor": (float, "What the plateau schedule multiplies the rate by."),
     "plateau_patience": (int, "Epochs without a lower validation loss before it does."),
@@ -43,8 +46,13 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "ema": (float, "Momentum of the moving average of the weights; 0 switches it off."),
     "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where the processor has it."),
     "device": (click.Choice(DEVICES), "Where to train; auto is the GPU if there is one."),
+    "devices": (click.Choice(DEVICE_COUNTS), "Split each batch over all such devices, on JAX."),
     "seed": (int, "Decides all that is random."),
 }
+
+
+def _weights(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    return None if value == "none" else value
 
 
 def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -53,11 +61,16 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
     The help of a field ends with the default recipe's value.
     """
     for name, (kind, text) in reversed(OPTIONS.items()):
-        value = getattr(RECIPES["default"], name)
+        value = getattr(TrainConfig, name)
+        value = "none" if value == "" else value
         option = click.option(f"--{name.replace('_', '-')}", type=kind, help=f"{text}  [default: {value}]")
         function = option(function)
     for option in (
-        click.option("--recipe", type=click.Choice(tuple(RECIPES)), help="Values of the options below."),
+        click.option(
+            "--recipe",
+            type=click.Choice(RECIPES),
+            help="Values of the options below: ours, or published ones.",
+        ),
         click.option(
             "--seeds",
             type=click.IntRange(1),
@@ -66,9 +79,10 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--weights",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Start from the weights of a .keras file, e.g. an export's.  [default: random ones]",
+            metavar="imagenet|none|FILE",
+            callback=_weights,
+            help="Start from the weights of a .keras file, e.g. an export's, or of ImageNet, which Keras"
+            " downloads unless it has them, or has them in an .h5 file.  [default: none, random ones]",
         ),
     ):
         function = option(function)
@@ -89,11 +103,13 @@ tensorboard_option = click.option(
 )
 
 
-def chosen_config(recipe: str | None, options: dict[str, Any]) -> TrainConfig:
-    """The recipe with the options that were given. A wrong value is a usage error."""
-    changes = {name: value for name, value in options.items() if value is not None}
+def chosen_config(name: str | None, options: dict[str, Any]) -> TrainConfig:
+    """The recipe ``name`` with the options that were given. A wrong value is a usage error."""
+    changes = {option: value for option, value in options.items() if value is not None}
     try:
-        return dataclasses.replace(RECIPES[recipe or "default"], **changes)
+        return dataclasses.replace(
+            recipe(name or "default", changes.get("model", TrainConfig.model)), **changes
+        )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
 
@@ -103,7 +119,7 @@ def start_runs(
     source: str | None,
     out: Path | None,
     *,
-    weights: Path | None = None,
+    weights: str | None = None,
     seeds: int | None = None,
     distillation: DistillConfig | None = None,
     teachers: Sequence[Path] = (),
@@ -118,6 +134,10 @@ def start_runs(
 
     from fertools.training.trainer import new_run
 
+    if not weights and find(config.model).pretrained:
+        talk(
+            f"Weights: random ones. {config.model} was published with those of ImageNet: --weights {IMAGENET}"
+        )
     path = out or Run.next_path(RUNS, config.model)
     configs = {path: config}
     if seeds:
@@ -145,7 +165,7 @@ def _prepare(config: TrainConfig, source: str) -> tuple[Device, data.Dataset]:
     from fertools.backend import import_keras, select_device
 
     import_keras()
-    device = select_device(config.device)
+    device = select_device(config.device, config.devices)
     dataset = data.load(source)
     counts = ", ".join(f"{name} {(dataset.usage == code).sum():,}" for code, name in enumerate(data.SPLITS))
     talk(f"Data: {dataset.name}, {counts}")

@@ -95,7 +95,7 @@ def open_network(path: Path, precision: str = "auto") -> Network:
 
     Arguments:
         path: a run folder (its best network) or a .keras file (both through Keras), or an export folder or
-            .onnx file (both through ``fertools.runtime.Predictor``).
+            .onnx or .ort file (both through ``fertools.runtime.Predictor``).
         precision: "auto", "float32" or "int8"; a run and a .keras file have float32 alone.
 
     Raises ModelError, ProviderError or MissingExtraError as ``Predictor`` does, ModelError too if the .keras

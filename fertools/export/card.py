@@ -52,6 +52,7 @@ def model_card(document: dict[str, Any]) -> str:
         *_calibration(document["calibration"]),
         *_training(document),
         *_quantization(document["quantization"]),
+        *_format(document),
         "## Data and licence",
         "",
         data_note(model["data"]),
@@ -107,7 +108,7 @@ def _training(document: dict[str, Any]) -> list[str]:
         "",
         "```",
         *training["commands"],
-        _export_command(training["run"], quantization, images["train"]),
+        _export_command(training["run"], document["target"], quantization, images["train"]),
         "```",
         "",
     ]
@@ -201,9 +202,10 @@ def _distillation(distillation: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _export_command(run: str, quantization: dict[str, Any] | None, available: int) -> str:
+def _export_command(run: str, target: str, quantization: dict[str, Any] | None, available: int) -> str:
     """The command with the options that are not the defaults."""
     command = f"fertools export {shlex.quote(run)} --data SRC"
+    command += f" --target {target}" if target != "onnx" else ""
     if quantization is None:
         return command
     method, images = quantization["method"], quantization["images"]
@@ -223,5 +225,20 @@ def _quantization(config: dict[str, Any] | None) -> list[str]:
         f" {'per channel' if config['per_channel'] else 'per tensor'}, last layer and softmax in float;"
         f" {config['method']} calibration on {config['images']:,} training images drawn with seed"
         f" {config['seed']}.",
+        "",
+    ]
+
+
+def _format(document: dict[str, Any]) -> list[str]:
+    """What onnxruntime's mobile format asks of a device."""
+    if document["target"] != "ort":
+        return []
+    version = document["model"]["versions"]["onnxruntime"]
+    return [
+        "## Format",
+        "",
+        f"onnxruntime's mobile format, made by onnxruntime {version} (optimization style Fixed, no target"
+        " platform): any onnxruntime of that version or later runs it, on its CPU provider. What a reduced"
+        f" build needs is in `{contract.OPERATORS_FILE}` (`build.py --include_ops_by_config`).",
         "",
     ]

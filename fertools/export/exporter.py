@@ -14,16 +14,18 @@ import numpy as np
 
 from fertools import contract
 from fertools.data import Dataset, Split
-from fertools.errors import RunError
+from fertools.errors import ConfigError, RunError
 from fertools.evaluation import confusion_figure
 from fertools.evaluation.metrics import calibration_error
 from fertools.export.calibration import Calibration, calibrate, rescaled
 from fertools.export.card import model_card
+from fertools.export.ort_format import write_ort
 from fertools.export.preflight import check_ready
 from fertools.export.quantization import QuantizeConfig, quantize
-from fertools.export.stamp import stamp
+from fertools.export.stamp import blank
 from fertools.files import replacing_folder, write_json, write_text
 from fertools.runtime.metadata import ModelInfo
+from fertools.runtime.seal import seal
 from fertools.training import Run
 from fertools.training.provenance import label
 from fertools.training.seeds import siblings
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     import onnx
 
 SCHEMA_VERSION = 2
+#: The formats that an export is made in: ONNX, or onnxruntime's own for phones and reduced builds.
+TARGETS = ("onnx", "ort")
 #: The packages that decide what an exported file looks like.
 PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
@@ -53,10 +57,14 @@ def export(
     folder: Path,
     *,
     quantization: QuantizeConfig | None = None,
+    target: str = TARGETS[0],
     force: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> Export:
     """Write ``run``'s best network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
+
+    With the target "ort", .ort files stand in the place of the ONNX ones, with the list of the operators
+    that they need: see ``ort_format``.
 
     The network is calibrated first (see ``calibrate``), so that all files are. They are made and verified
     in a folder beside; it takes the place of ``folder`` if every gate holds, and an earlier export survives
@@ -68,13 +76,16 @@ def export(
             on its train split, and everything verified on its test split.
         folder: where the files go.
         quantization: how to quantize, or None for no int8 file.
+        target: "onnx" or "ort".
         force: replace an export that was made from other data.
         say: is told what is being done.
 
     Raises RunError if the run is not finished or ``folder`` is in the way or cannot be written, DataError
-    if the data lacks images, ConfigError on another Keras backend than TensorFlow, and BrokenGateError
-    (a GateError), which holds the report, if a gate is broken.
+    if the data lacks images, ConfigError for no target and on another Keras backend than TensorFlow, and
+    BrokenGateError (a GateError), which holds the report, if a gate is broken.
     """
+    if target not in TARGETS:
+        raise ConfigError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
     check_ready(run, folder, force=force)
     if run.facts["data"]["fingerprint"] != dataset.fingerprint:
         raise RunError(
@@ -85,7 +96,7 @@ def export(
     if quantization is not None:
         quantization = quantization.resolved(len(dataset.split("train")))
     try:
-        return _export(run, dataset, folder, quantization, say)
+        return _export(run, dataset, folder, quantization, target, say)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
@@ -95,6 +106,7 @@ def _export(
     dataset: Dataset,
     folder: Path,
     quantization: QuantizeConfig | None,
+    target: str,
     say: Callable[[str], None],
 ) -> Export:
     from fertools.export.graph import to_onnx
@@ -116,13 +128,14 @@ def _export(
     with replacing_folder(folder.resolve()) as temporary:
         network.save(temporary / contract.KERAS_FILE)
         write_text(temporary / contract.ARCHITECTURE_FILE, network.to_json(indent=2) + "\n")
-        _write_models(temporary, models, info, None)
+        _write_models(temporary, models, target, info, None)
         say("verifying on the test split")
         report = verify(temporary, dataset)
         report.check(f"nothing written to {folder}: ")
-        _write_models(temporary, models, info, report)
+        _write_models(temporary, models, target, info, report)
         document = {
             "schema_version": SCHEMA_VERSION,
+            "target": target,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
             "training": _training(run) | {"seeds": _seeds(run, dataset)},
             "calibration": calibration.to_dict() | {"test_ece": _test_ece(report, test, calibration)},
@@ -210,17 +223,22 @@ def _seeds(run: Run, dataset: Dataset) -> dict[str, Any] | None:
 
 
 def _write_models(
-    folder: Path, models: dict[str, onnx.ModelProto], info: ModelInfo, report: Report | None
+    folder: Path, models: dict[str, onnx.ModelProto], target: str, info: ModelInfo, report: Report | None
 ) -> None:
-    """Write the ONNX files, once without the accuracy, to measure it, and once with it."""
+    """Write the files for the device, once without the accuracy, to measure it, and once with it."""
+    blanks = {}
     for file, model in models.items():
         precision = _precision(file)
         accuracy = {}
         if report is not None:
-            row = report.row("onnx" if precision == "float32" else "int8")
+            row = report.row(target if precision == "float32" else "int8")
             accuracy = {"split": report.split, "images": report.images, "value": row.evaluation.accuracy}
-        stamped = dataclasses.replace(info, precision=precision, accuracy=accuracy)
-        (folder / file).write_bytes(stamp(model, stamped))
+        blanks[file] = blank(model, dataclasses.replace(info, precision=precision, accuracy=accuracy))
+    if target == "ort":
+        write_ort(folder, blanks)
+    else:
+        for file, data in blanks.items():
+            (folder / file).write_bytes(seal(data))
 
 
 def _precision(file: str) -> str:

@@ -34,6 +34,42 @@ class FixedFlatten(layers.Layer):  # type: ignore[misc]  # Keras has no types
         return ops.reshape(inputs, (-1, math.prod(inputs.shape[1:])))
 
 
+class MatrixResizing(layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Resizing as two matrix products, whose rows are what Keras' own makes of the unit matrix.
+
+    A Resize node makes floor(size x scale) pixels, and the float32 next to 200/48 makes 199 of 48.
+    """
+
+    def __init__(self, resizing: layers.Resizing) -> None:
+        super().__init__(name=resizing.name)
+        height, width = resizing.input.shape[1:3]
+        options = {"interpolation": resizing.interpolation, "antialias": resizing.antialias}
+
+        def matrix(size: int, wanted: int) -> np.ndarray[Any, Any]:
+            unit = np.eye(size, dtype=np.float32)[None, ..., None]
+            return np.asarray(ops.image.resize(unit, (wanted, size), **options))[0, ..., 0]
+
+        self.rows, self.columns = matrix(height, resizing.height), matrix(width, resizing.width)
+
+    def call(self, inputs: Any) -> Any:
+        """Resize (batch, height, width, channels)."""
+        height, width, channels = inputs.shape[1:]
+        rows = ops.matmul(self.rows, ops.reshape(inputs, (-1, height, width * channels)))
+        return ops.matmul(self.columns, ops.reshape(rows, (-1, len(self.rows), width, channels)))
+
+
+class Factor(layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Rescaling by one number. Keras' own also adds its offset, be it zero."""
+
+    def __init__(self, factor: float, name: str) -> None:
+        super().__init__(name=name)
+        self.factor = factor
+
+    def call(self, inputs: Any) -> Any:
+        """Multiply."""
+        return inputs * self.factor
+
+
 def fold(network: keras.Model) -> keras.Model:
     """Return a copy of ``network`` for inference, equal up to rounding.
 
@@ -49,6 +85,12 @@ def fold(network: keras.Model) -> keras.Model:
             return Nothing(name=layer.name)
         if isinstance(layer, layers.Flatten) and layer.data_format == "channels_last":
             return FixedFlatten(name=layer.name)
+        if isinstance(layer, layers.Resizing) and not (
+            layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio
+        ):
+            return MatrixResizing(layer)
+        if isinstance(layer, layers.Rescaling) and layer.offset == 0:
+            return Factor(layer.scale, name=layer.name)
         if layer.name in folded:
             config["use_bias"] = True
         return type(layer).from_config(config)

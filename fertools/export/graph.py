@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fertools.contract import BATCH_NAME, IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME, PIXEL_MAX
@@ -27,6 +28,8 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
 
     from fertools.export.folding import fold
 
+    # Else it copies the graph with all weights before each of dozens of optimizations, to go back if one fails.
+    os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     folded = fold(network)
     signature = [tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.uint8, name=INPUT_NAME)]
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fertools.contract import INPUT_NAME, PIXEL_MAX
+from fertools.contract import INPUT_NAME
 
 if TYPE_CHECKING:
     import onnx
 
-#: Operators that move values without changing them.
-MOVES = ("Reshape", "Transpose")
+#: Operators that move values without changing them. A Concat counts if it copies one tensor.
+MOVES = ("Reshape", "Transpose", "Concat")
 
 
 def image_is_first_tensor(model: onnx.ModelProto) -> None:
-    """Replace Cast -> Mul(1/255) -> QuantizeLinear at the front by the uint8 image itself, in place.
+    """Replace Cast -> Mul(factor) -> QuantizeLinear at the front by the uint8 image itself, in place.
 
-    uint8 pixels with scale 1/255 and zero point 0 are already the quantized form of the 0..1 image.
-    A Reshape or Transpose before the QuantizeLinear stays, and moves the uint8 pixels instead.
-    A graph with another front is left as it is.
+    uint8 pixels with scale 1/255 and zero point 0 are already the quantized form of the 0..1 image, and so
+    they are with any other factor. A Reshape, Transpose or copying Concat before the QuantizeLinear stays,
+    and moves the uint8 pixels instead. A graph with another front is left as it is.
     """
     import onnx
 
@@ -29,11 +29,14 @@ def image_is_first_tensor(model: onnx.ModelProto) -> None:
     path = _front(graph)
     if [node.op_type for node in path if node.op_type not in MOVES] != ["Cast", "Mul", "QuantizeLinear"]:
         return
+    factor = _factor(graph, next(node for node in path if node.op_type == "Mul"))
+    if factor is None:
+        return
     _, scale, zero_point = path[-1].input
     kept = [node for node in path if node.op_type in MOVES]
-    source = INPUT_NAME
+    source, moved = INPUT_NAME, {INPUT_NAME, *(name for node in path for name in node.output)}
     for node in kept:
-        node.input[0] = source
+        node.input[:] = [source if name in moved else name for name in node.input]
         source = node.output[0]
     for node in graph.node:
         for index, name in enumerate(node.input):
@@ -43,7 +46,7 @@ def image_is_first_tensor(model: onnx.ModelProto) -> None:
         if node not in kept:
             graph.node.remove(node)
     exact: dict[str, NDArray[Any]] = {
-        scale: np.array(1 / PIXEL_MAX, np.float32),
+        scale: factor,
         zero_point: np.array(0, np.uint8),
     }
     for tensor in graph.initializer:
@@ -61,8 +64,19 @@ def _front(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     name = INPUT_NAME
     while not path or path[-1].op_type != "QuantizeLinear":
         readers = [node for node in graph.node if name in node.input]
-        if len(readers) != 1:
+        if len(readers) != 1 or (readers[0].op_type == "Concat" and {*readers[0].input} != {name}):
             break
         path += readers
         name = readers[0].output[0]
     return path
+
+
+def _factor(graph: onnx.GraphProto, product: onnx.NodeProto) -> NDArray[np.float32] | None:
+    """The scalar, float32 (), that a Mul multiplies by; None if it is not one."""
+    import onnx
+
+    for tensor in graph.initializer:
+        if tensor.name in product.input:
+            array: NDArray[np.float32] = onnx.numpy_helper.to_array(tensor)
+            return array.reshape(()) if array.size == 1 else None
+    return None

@@ -15,6 +15,9 @@ FILES = frozenset(
     (
         contract.ONNX_FILE,
         contract.INT8_FILE,
+        contract.ORT_FILE,
+        contract.INT8_ORT_FILE,
+        contract.OPERATORS_FILE,
         contract.ARCHITECTURE_FILE,
         contract.KERAS_FILE,
         contract.REPORT_FILE,

@@ -94,8 +94,6 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    config = config.resolved(len(images))
-    chosen = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
     methods = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -113,7 +111,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         quantize_static(
             source,
             target,
-            _CalibrationImages(images[np.sort(chosen)]),
+            _CalibrationImages(calibration_images(images, config)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=[*QUANTIZED],
             per_channel=config.per_channel,
@@ -128,6 +126,16 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     image_is_first_tensor(quantized)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
+
+
+def calibration_images(images: NDArray[np.uint8], config: QuantizeConfig) -> NDArray[np.uint8]:
+    """Those of ``images``, (n, 48, 48), that ``config`` draws, in their order.
+
+    Raises DataError if there are fewer than it asks for.
+    """
+    config = config.resolved(len(images))
+    chosen = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
+    return images[np.sort(chosen)]
 
 
 class _CalibrationImages:

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 def stamp(model: onnx.ModelProto, info: ModelInfo) -> bytes:
     """Return the bytes of ``model`` with ``info`` and the seal as its only metadata."""
+    return seal(blank(model, info))
+
+
+def blank(model: onnx.ModelProto, info: ModelInfo) -> bytes:
+    """The same before it is sealed."""
     import onnx
 
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json(), SEAL_KEY: BLANK})
-    return seal(model.SerializeToString(deterministic=True))
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

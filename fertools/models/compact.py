@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fertools.contract import IMAGE_SIZE, LABELS
+from fertools.models.network import Network
 
 if TYPE_CHECKING:
     import keras
@@ -42,3 +43,12 @@ def build() -> keras.Sequential:
     network.add(layers.GlobalAveragePooling2D(name="pool"))
     network.add(layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities"))
     return network
+
+
+NETWORK = Network(
+    name="compact",
+    text="Plain convolutions at low resolution, for the smallest devices.",
+    build=build,
+    parameters=437_159,
+    multiply_adds=27_003_776,
+)

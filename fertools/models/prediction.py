@@ -11,18 +11,39 @@ from numpy.typing import NDArray
 
 from fertools.contract import PIXEL_MAX
 from fertools.errors import ModelError
+from fertools.models.structure import images_at_once
 
 if TYPE_CHECKING:
     import keras
 
+BATCH_SIZE = 256
+
 
 def probabilities(
-    network: keras.Model, images: NDArray[np.uint8], *, batch_size: int = 256
+    network: keras.Model, images: NDArray[np.uint8], *, batch_size: int | None = None
 ) -> NDArray[np.float32]:
-    """Run ``network`` on uint8 (n, 48, 48) images. Returns float32 (n, 7)."""
+    """Run ``network`` on uint8 (n, 48, 48) images. Returns float32 (n, 7).
+
+    Arguments:
+        network: any of ours.
+        images: what it gets, scaled to 0..1.
+        batch_size: images at once; None takes ``BATCH_SIZE``, or fewer where its layers are large.
+    """
+    batch_size = batch_size or min(BATCH_SIZE, images_at_once(network))
     scaled = images[..., None].astype(np.float32) / np.float32(PIXEL_MAX)
-    result: NDArray[np.float32] = network.predict(scaled, batch_size=batch_size, verbose=0)
-    return result
+    devices = _split_over()
+    padded = np.pad(scaled, ((0, -len(images) % devices), (0, 0), (0, 0), (0, 0)))
+    batch_size = max(batch_size // devices, 1) * devices
+    result: NDArray[np.float32] = network.predict(padded, batch_size=batch_size, verbose=0)
+    return result[: len(images)]
+
+
+def _split_over() -> int:
+    """The devices that Keras splits a batch over at present; it must have a multiple of them."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(distribution.device_mesh.devices.size)
 
 
 def load(path: Path) -> keras.Model:

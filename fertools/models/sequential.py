@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fertools.contract import IMAGE_SIZE, LABELS
+from fertools.models.network import Network, Published
 
 if TYPE_CHECKING:
     import keras
@@ -41,3 +42,25 @@ def build() -> keras.Sequential:
         network.add(layers.Dropout(DROPOUT, name=f"{name}_dropout"))
     network.add(layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities"))
     return network
+
+
+NETWORK = Network(
+    name="sequential",
+    text="Four convolution blocks and two dense ones: the network of FER2013 notebooks.",
+    build=build,
+    parameters=4_478_727,
+    multiply_adds=290_475_520,
+    published=(Published(0.632, "PublicTest + PrivateTest", "100 epochs"),),
+    recipes={
+        "original": {
+            "epochs": 100,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "learning_rate": 0.00035,
+            "schedule": "plateau",
+            "plateau_factor": 0.1,
+            "plateau_patience": 2,
+            "augmentation": "flip",
+        }
+    },
+)

@@ -19,6 +19,7 @@ from fertools.errors import (
     MissingExtraError,
     ModelError,
     ProviderError,
+    ProviderWarning,
 )
 from fertools.runtime.metadata import ModelInfo
 from fertools.runtime.prediction import Prediction
@@ -36,6 +37,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ProviderError",
+    "ProviderWarning",
     "to_face",
     "to_faces",
 ]

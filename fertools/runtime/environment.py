@@ -11,7 +11,9 @@ from fertools import __version__
 from fertools.errors import FertoolsError
 from fertools.processor import int8_features, processor
 from fertools.runtime.location import shipped_model
+from fertools.runtime.opening import try_providers
 from fertools.runtime.predictor import Predictor
+from fertools.runtime.providers import AUTO, CPU, PROVIDERS
 from fertools.runtime.session import load_onnxruntime, thread_count
 from fertools.runtime.threads import usable_cpus
 
@@ -38,12 +40,16 @@ def describe(model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Describe this installation as a JSON document, without importing TensorFlow.
 
     Arguments:
-        model: an export folder or ONNX file to describe in place of the model that ships with fertools.
+        model: an export folder or model file to describe in place of the model that ships with fertools.
+            The providers are tried on it.
 
     Returns:
         ``fertools``, ``python``, ``platform``, ``processor``, ``int8_features``, ``cpus`` (usable),
         ``threads`` (default), ``packages`` (name -> version), ``onnxruntime`` (distribution -> version),
-        ``providers``, ``devices``, ``model`` (None if none ships) and ``warnings``.
+        ``providers`` (what onnxruntime is built with), ``provider_status`` (short name -> whether it
+        ``works`` on the model and the ``reason`` why not), ``auto`` (the provider that "auto" takes),
+        ``devices``, ``model`` and ``warnings``. Without a model, ``provider_status`` is empty, and ``auto``
+        and ``model`` are None.
 
     Raises:
         ModelError: `model` was given and cannot be used. A broken shipped model is a warning.
@@ -63,10 +69,11 @@ def describe(model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         devices = _devices(ort)
     except FertoolsError as error:
         warnings.append(str(error))
-    described = None
+    described, reasons = None, {}
     try:
         if model is not None or shipped_model() is not None:
-            described = _model(model)
+            predictor = Predictor(model, providers="cpu", threads=1)
+            described, reasons = _model(predictor), try_providers(predictor.path)
     except FertoolsError as error:
         if model is not None:
             raise
@@ -82,6 +89,10 @@ def describe(model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         "packages": _versions(PACKAGES),
         "onnxruntime": runtimes,
         "providers": providers,
+        "provider_status": {
+            name: {"works": reason is None, "reason": reason} for name, reason in reasons.items()
+        },
+        "auto": _auto(reasons),
         "devices": devices,
         "model": described,
         "warnings": warnings,
@@ -107,8 +118,13 @@ def _devices(ort: Any) -> list[dict[str, str]]:
     ]
 
 
-def _model(model: str | os.PathLike[str] | None) -> dict[str, Any]:
-    predictor = Predictor(model, providers="cpu", threads=1)
+def _auto(reasons: dict[str, str | None]) -> str | None:
+    """Which of the providers that were tried is the one that "auto" takes."""
+    working = [PROVIDERS[name][0] for name, reason in reasons.items() if reason is None]
+    return next((name for name in (*AUTO, CPU) if name in working), None)
+
+
+def _model(predictor: Predictor) -> dict[str, Any]:
     info = predictor.info
     return {
         "path": str(predictor.path),

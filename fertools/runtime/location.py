@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 import fertools
-from fertools.contract import INT8_FILE, ONNX_FILE
+from fertools.contract import INT8_FILE, INT8_ORT_FILE, ONNX_FILE, ORT_FILE
 from fertools.errors import ConfigError, ModelError
 
-#: Precision -> its file in an export folder, in the order of preference.
-FILES = {"int8": INT8_FILE, "float32": ONNX_FILE}
+#: Precision -> its files in an export folder, one a format; both in the order of preference. Every provider
+#: runs an .onnx file, the CPU's alone an .ort file.
+FILES = {"int8": (INT8_FILE, INT8_ORT_FILE), "float32": (ONNX_FILE, ORT_FILE)}
 
 #: The models that ship, the one that is loaded if none is named first.
 SHIPPED = ("sequential", "compact")
@@ -23,17 +24,27 @@ def shipped_model(name: str = DEFAULT) -> Path | None:
     """The export folder `name` that comes with fertools, in a wheel or beside the package in a checkout."""
     for root in (_PACKAGE, _PACKAGE.parent):
         folder = root / "exported" / name
-        if any((folder / file).is_file() for file in FILES.values()):
+        if model_files(folder):
             return folder
     return None
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """Precision -> its file, of those that an export folder has, in the order of preference."""
+    found = {}
+    for precision, names in FILES.items():
+        files = [folder / name for name in names if (folder / name).is_file()]
+        if files:
+            found[precision] = files[0]
+    return found
 
 
 def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Path, str | None]:
     """The file to load and the precision that it must have (None: whatever it has).
 
     Arguments:
-        model: an export folder, an ONNX file, a name in `SHIPPED` (if nothing else is called so), or None
-            for the first of these.
+        model: an export folder, an .onnx or .ort file, a name in `SHIPPED` (if nothing else is called so), or
+            None for the first of these.
         precision: ``"auto"`` (int8 if the folder has it), ``"int8"`` or ``"float32"``.
 
     Raises:
@@ -53,14 +64,15 @@ def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Pa
         return path, None if precision == "auto" else precision
     if not path.is_dir():
         raise ModelError(
-            f"{path}: no such model: pass an export folder, an .onnx file, or {' or '.join(SHIPPED)}"
+            f"{path}: no such model: pass an export folder, an .onnx or .ort file, or {' or '.join(SHIPPED)}"
         )
-    found = [name for name in FILES if (path / FILES[name]).is_file()]
+    found = model_files(path)
     if not found:
-        raise ModelError(
-            f"{path}: holds neither {' nor '.join(FILES.values())}: write one with 'fertools export'"
-        )
-    chosen = found[0] if precision == "auto" else precision
+        names = " nor ".join(name for names in FILES.values() for name in names)
+        raise ModelError(f"{path}: holds neither {names}: write one with 'fertools export'")
+    chosen = next(iter(found)) if precision == "auto" else precision
     if chosen not in found:
-        raise ModelError(f"{path}: has no {chosen} model ({FILES[chosen]}), only {found[0]}")
-    return path / FILES[chosen], chosen
+        raise ModelError(
+            f"{path}: has no {chosen} model ({' or '.join(FILES[chosen])}), only {' and '.join(found)}"
+        )
+    return found[chosen], chosen

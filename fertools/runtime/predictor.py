@@ -10,33 +10,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fertools.contract import IMAGE_SIZE, INPUT_NAME, LABELS, OUTPUT_NAME
+from fertools.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 from fertools.errors import ConfigError, ImageError, ModelError
 from fertools.runtime.location import find_model
 from fertools.runtime.metadata import METADATA_KEY, ModelInfo
+from fertools.runtime.opening import open_session
 from fertools.runtime.prediction import Prediction
 from fertools.runtime.preprocessing import to_batches, to_face
 from fertools.runtime.seal import SEAL_KEY, check_seal
-from fertools.runtime.session import Session, open_session, thread_count
+from fertools.runtime.session import Session, thread_count
 from fertools.runtime.views import averaged, check_views, stacked
-
-_INPUT = (INPUT_NAME, "tensor(uint8)", [IMAGE_SIZE, IMAGE_SIZE, 1])
-_OUTPUT = (OUTPUT_NAME, "tensor(float)", [len(LABELS)])
 
 
 class Predictor:
     """A loaded model. It keeps no state between calls and may be shared among threads.
 
-    It does not survive a fork: in the forked process it raises `ForkError`, and a new one works. A pickle, as
-    for worker processes, holds the path of the file and the arguments, and unpickling opens the same file.
+    It does not survive a fork: in the forked process it raises `ForkError`, and a new one works, if it is on
+    the CPU. A pickle, as for worker processes, holds the path of the file and the arguments, and unpickling
+    opens the same file.
 
     Arguments:
-        model: an export folder, an ONNX file of fertools, or a model that ships with the package:
+        model: an export folder, an .onnx or .ort file of fertools, or a model that ships with the package:
             ``"sequential"`` (also None) or ``"compact"``.
         precision: ``"auto"`` (int8 if the folder has it, else float32), ``"int8"`` or ``"float32"``.
-        providers: ``"auto"`` (CUDA if it works, else CPU), or the execution providers to use, in order of
-            preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"openvino"``, ``"coreml"``, ``"xnnpack"`` or
-            onnxruntime's own names. What is asked for by name is got, or `ProviderError` is raised.
+        providers: ``"auto"`` (CUDA if it works, else OpenVINO if it works, else the CPU; what fails is told
+            by a `ProviderWarning`, and `fertools.runtime.providers` says why this order), or the execution
+            providers to use, in order of preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"openvino"``,
+            ``"coreml"``, ``"xnnpack"`` or onnxruntime's own names. What is asked for by name is got, or
+            `ProviderError` is raised. An .ort file runs on the CPU alone.
         threads: threads that work on one prediction; by default the processors that this process may use,
             by its affinity and its container's quota.
         views: ``"single"``, or ``"flip"`` for the mean over each image and its mirror, which takes twice the
@@ -44,7 +45,7 @@ class Predictor:
 
     Raises:
         ModelError: the file is missing, not ours, truncated or altered, or has another precision.
-        ProviderError: a provider is not installed or does not work.
+        ProviderError: a provider is not installed, does not work or has nothing to do in this model.
         ConfigError: an argument makes no sense.
         MissingExtraError: onnxruntime is not installed.
     """
@@ -82,7 +83,6 @@ class Predictor:
         session = open_session(self.path, providers, self.threads)
         self.providers = tuple(session.get_providers())
         self.provider = self.providers[0]
-        _check_graph(session, self.path)
         facts = session.get_modelmeta().custom_metadata_map
         try:
             self.info = ModelInfo.from_json(facts.get(METADATA_KEY, ""))
@@ -217,15 +217,3 @@ def _reopen(kind: type[Predictor], path: Path, seal: str, arguments: dict[str, A
     if predictor._seal != seal:
         raise ModelError(f"{path}: is another model than that of the pickled Predictor: make a new one")
     return predictor
-
-
-def _check_graph(session: Any, path: Path) -> None:
-    """Raise ModelError unless the graph is uint8 (batch, 48, 48, 1) -> float32 (batch, 7), any batch."""
-    for kind, found, (name, dtype, shape) in (
-        ("input", session.get_inputs(), _INPUT),
-        ("output", session.get_outputs(), _OUTPUT),
-    ):
-        described = [(item.name, item.type, item.shape[1:]) for item in found]
-        if described != [(name, dtype, shape)] or isinstance(found[0].shape[0], int):
-            actual = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found)
-            raise ModelError(f"{path}: its {kind} must be {name} {dtype} {['batch', *shape]}, not {actual}")

@@ -1,30 +1,39 @@
 """A checksum inside the model file, so that a truncated or altered file is refused with a clear message.
 
 The value stands in ``metadata_props`` under `SEAL_KEY`: the SHA-256 of the whole file with the value's own
-64 characters replaced by zeros. It is found by its bytes, so that checking needs neither the onnx package
-nor a parser fed with a broken file. It guards against accidents, not against forgery.
+64 characters replaced by zeros. onnxruntime's converter takes the entry over into an .ort file, which then
+gets a value of its own. It is found by its bytes, so that checking needs neither the onnx package nor a
+parser fed with a broken file. It guards against accidents, not against forgery.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from fertools.errors import ModelError
 
-#: Key of the checksum in the ONNX file's ``metadata_props``.
+#: Key of the checksum in the file's ``metadata_props``.
 SEAL_KEY: Final = "fertools.seal"
 
 #: The value before sealing.
 BLANK: Final = "0" * 64
 
-# A protobuf StringStringEntryProto: the key's last bytes, then field 2 (0x12) of 64 (0x40) bytes.
-_MARK = SEAL_KEY.encode() + b"\x12\x40"
+_KEY = SEAL_KEY.encode()
+
+# What stands around the key and the value. An .onnx file is a protobuf: field 2 (0x12) of 64 (0x40) bytes.
+# An .ort file is a flatbuffer: a string is its length in four bytes, its own bytes, and one to four zeros up
+# to a multiple of four. Which of the two comes first there is up to the compiler that built onnxruntime,
+# which makes both in the arguments of one call.
+_LENGTH = b"\x40\0\0\0"
+_KEY_THEN_VALUE = (b"\x12\x40", b"\0\0\0" + _LENGTH)
+_VALUE_THEN_KEY = b"\0\0\0\0\x0d\0\0\0"
 
 
 def seal(data: bytes) -> bytes:
-    """Seal a serialized ONNX model whose ``metadata_props[SEAL_KEY]`` is `BLANK`.
+    """Seal a serialized model, ONNX or .ort, whose ``metadata_props[SEAL_KEY]`` is `BLANK`.
 
     Raises:
         ModelError: the model has no such entry, more than one, or one that is not blank.
@@ -54,10 +63,22 @@ def check_seal(data: bytes, path: str | os.PathLike[str]) -> None:
 
 def _find(data: bytes) -> int | None:
     """Where the 64 characters of the only seal start, or None."""
-    start = data.find(_MARK) + len(_MARK)
-    if start < len(_MARK) or data.find(_MARK, start) >= 0:
-        return None
-    return start
+    starts = []
+    for key in _places(data):
+        end = key + len(_KEY)
+        starts += [end + len(between) for between in _KEY_THEN_VALUE if data.startswith(between, end)]
+        behind = key - len(_VALUE_THEN_KEY)
+        start = max(behind - 64, 0)
+        if data.endswith(_LENGTH, 0, start) and data[behind:key] == _VALUE_THEN_KEY:
+            starts.append(start)
+    return starts[0] if len(starts) == 1 else None
+
+
+def _places(data: bytes) -> Iterator[int]:
+    place = data.find(_KEY)
+    while place >= 0:
+        yield place
+        place = data.find(_KEY, place + 1)
 
 
 def _digest(data: bytes, start: int) -> bytes:

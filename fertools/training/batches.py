@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fertools.contract import LABELS
 from fertools.data import Split
+from fertools.training.parallel import own_part
 
 
 def class_weights(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -27,6 +28,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
     The order of an epoch depends on the seed and the epoch alone, whether the run was interrupted or not;
     ``fit`` must get ``shuffle=False``, or it shuffles the batches again, from Python's random state.
     The last incomplete batch is left out, so that every step has one shape and compiles once.
+    One of several processes gets its part of each batch.
 
     Arguments:
         split: the training images.
@@ -40,6 +42,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         super().__init__()
         self.split = split
         self.batch_size = min(batch_size, len(split))
+        self.part = own_part(self.batch_size)
         self.mixup = mixup
         self.seed = seed
         weights = class_weights(split.labels)
@@ -77,7 +80,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
             inputs["share"] = shares = self.shares[place]
             targets = blend(targets, shares[:, None])
             weights = blend(weights, shares)
-        return inputs, targets, weights
+        part = self.part
+        return {name: values[part] for name, values in inputs.items()}, targets[part], weights[part]
 
 
 def blend(values: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float32]:

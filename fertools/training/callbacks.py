@@ -17,7 +17,8 @@ from fertools.evaluation.metrics import log_loss
 from fertools.files import replacing
 from fertools.models.prediction import probabilities
 from fertools.training.batches import Batches
-from fertools.training.feedback import is_over, plateau_rate
+from fertools.training.feedback import epoch_rate, is_over
+from fertools.training.parallel import split_over
 from fertools.training.run import Epoch, Run
 from fertools.training.state import save_state
 from fertools.training.statistics import estimate_statistics
@@ -110,7 +111,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         copy_weights(model.optimizer, self.trained, self.network)
         if self.config.ema:
             estimate_statistics(self.network, self.statistics)
-        predicted = probabilities(self.network, self.validation.images)
+        with split_over(self.config.devices, here=True):
+            predicted = probabilities(self.network, self.validation.images)
         logs["val_loss"] = log_loss(predicted, self.validation.labels)
         logs["val_accuracy"] = float(np.mean(predicted.argmax(axis=1) == self.validation.labels))
         if not math.isfinite(logs["loss"] + logs["val_loss"]):
@@ -134,8 +136,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         save_state(self.run.state(row.epoch), self.trained, model.optimizer)
         self.history.append(row)
         self.run.commit(self.history)
-        if self.config.schedule == "plateau":
-            model.optimizer.learning_rate = plateau_rate(self.config, self.history)
+        if self.config.schedule != "cosine":
+            model.optimizer.learning_rate = epoch_rate(self.config, self.history)
         model.stop_training = is_over(self.config, self.history)
         if self.observer is not None:
             self.observer.epoch(row, best)

@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen dataclass, saved with the run, and named recipes."""
+"""What a training run is told: one frozen dataclass, saved with the run, and recipes by name."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError
-from fertools.models import BUILDERS
+from fertools.models import NETWORKS, find
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "plateau", "constant")
 BALANCES = ("none", "weights", "oversample")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 DEVICES = ("auto", "cpu", "gpu")
+DEVICE_COUNTS = ("one", "all")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Augmentation:
 AUGMENTATIONS = {
     "none": Augmentation(),
     "flip": Augmentation(flip=True),
+    # Named by their zoom, in percent. Shifts are a tenth of the image.
+    "zoom10": Augmentation(flip=True, shift=IMAGE_SIZE / 10, scale=0.1),
+    "zoom30": Augmentation(flip=True, shift=IMAGE_SIZE / 10, scale=0.3),
     "light": Augmentation(flip=True, rotation=8, shift=3, scale=0.1, brightness=0.1, contrast=0.1),
     "strong": Augmentation(
         flip=True, rotation=12, shift=5, scale=0.2, brightness=0.2, contrast=0.2, erasing=0.4
@@ -52,9 +57,15 @@ class TrainConfig:
     epochs: int = 60
     batch_size: int = 128
     optimizer: str = "sgd"
+    #: Nesterov momentum of SGD; 0 switches it off.
+    momentum: float = 0.9
     #: The peak of the schedule.
     learning_rate: float = 0.05
     schedule: str = "cosine"
+    #: At step s, the rate is divided by 1 + decay * s, as the ``decay`` of earlier Keras did.
+    learning_rate_decay: float = 0.0
+    #: "E:F,E:F,...": from epoch E to the next one, the schedule's rate is multiplied by F. Not with cosine.
+    learning_rate_steps: str = ""
     #: Epochs of linear warm-up before the cosine; cut to a tenth of the run in short ones.
     warmup_epochs: int = 3
     #: The plateau schedule multiplies the rate by this factor ...
@@ -76,24 +87,29 @@ class TrainConfig:
     #: "auto" is mixed_bfloat16 where the processor has bfloat16 units.
     precision: str = "auto"
     device: str = "auto"
+    #: "all" splits each batch over all devices of that kind, which Keras does on JAX alone.
+    devices: str = "one"
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("model", tuple(BUILDERS)),
+            ("model", tuple(NETWORKS)),
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("augmentation", tuple(AUGMENTATIONS)),
             ("class_balance", BALANCES),
             ("precision", PRECISIONS),
             ("device", DEVICES),
+            ("devices", DEVICE_COUNTS),
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
         for name, low, high in (
             ("epochs", 1, 100_000),
             ("batch_size", 2, 65_536),
+            ("momentum", 0.0, 0.99999),
             ("learning_rate", 1e-9, 100.0),
+            ("learning_rate_decay", 0.0, 1.0),
             ("warmup_epochs", 0, 1_000),
             ("plateau_factor", 1e-6, 0.999),
             ("plateau_patience", 1, 1_000),
@@ -110,6 +126,22 @@ class TrainConfig:
                 raise ConfigError(f"{name}={value!r}: must be a {kind}")
             if not low <= value <= high:
                 raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
+
+        try:
+            good = all(epoch > 0 and 0 < factor < 1000 for epoch, factor in self.rate_factors().items())
+        except (AttributeError, TypeError, ValueError):
+            good = False
+        if not good:
+            raise ConfigError(
+                f"learning_rate_steps={self.learning_rate_steps!r}: must be EPOCH:FACTOR,EPOCH:FACTOR,..."
+            )
+        if self.learning_rate_steps and self.schedule == "cosine":
+            raise ConfigError("learning_rate_steps: go with schedule=plateau or constant, not with cosine")
+
+    def rate_factors(self) -> dict[int, float]:
+        """Epoch -> what the learning rate is multiplied by after it, from ``learning_rate_steps``."""
+        steps = (step.split(":") for step in self.learning_rate_steps.split(",") if step)
+        return {int(epoch): float(factor) for epoch, factor in steps}
 
     def steps_per_epoch(self, images: int) -> int:
         """Steps that ``images`` training images make: whole batches, at least one."""
@@ -128,22 +160,30 @@ class TrainConfig:
         return cls(**fields)
 
 
-#: Named starting points; single options are changed on top of them with ``dataclasses.replace``.
-RECIPES = {
-    "default": TrainConfig(),
-    # The recipe that this network was published with, in notebooks on FER2013.
-    "original": TrainConfig(
-        epochs=100,
-        batch_size=64,
-        optimizer="adam",
-        learning_rate=0.00035,
-        schedule="plateau",
-        plateau_factor=0.1,
-        plateau_patience=2,
-        weight_decay=0.0,
-        label_smoothing=0.0,
-        augmentation="flip",
-        ema=0.0,
-        precision="float32",
-    ),
+#: What a published recipe has none of unless it says so.
+PLAIN: dict[str, Any] = {
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "augmentation": "none",
+    "ema": 0.0,
+    "precision": "float32",
 }
+
+#: "default" is ours, for any network; the others are those that some of the networks were published with.
+RECIPES = tuple(
+    dict.fromkeys(("default", *(name for network in NETWORKS.values() for name in network.recipes)))
+)
+
+
+def recipe(name: str, model: str) -> TrainConfig:
+    """The recipe ``name`` for the network ``model``; single options are changed with ``dataclasses.replace``.
+
+    Raises ConfigError if the network is unknown or has no such recipe.
+    """
+    published = find(model).recipes
+    if name == "default":
+        return TrainConfig(model=model)
+    if name not in published:
+        raise ConfigError(f"recipe={name!r}: {model} has only {', '.join(('default', *published))}")
+    return TrainConfig(model=model, **{**PLAIN, **published[name]})

@@ -11,6 +11,14 @@ from fertools.training.run import Epoch
 SMALLEST_GAIN = 1e-4
 
 
+def epoch_rate(config: TrainConfig, history: Sequence[Epoch]) -> float:
+    """The learning rate of the next epoch, unless the cosine schedule sets it step by step."""
+    rate = plateau_rate(config, history) if config.schedule == "plateau" else config.learning_rate
+    factors = config.rate_factors()
+    last = max((epoch for epoch in factors if epoch <= len(history)), default=None)
+    return rate if last is None else rate * factors[last]
+
+
 def plateau_rate(config: TrainConfig, history: Sequence[Epoch]) -> float:
     """The learning rate of the next epoch under the plateau schedule.
 

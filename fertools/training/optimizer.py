@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+from keras import ops
 
 from fertools.training.config import TrainConfig
+
+
+class TimeDecay:
+    """Before an optimizer among the bases of a class: divides its rate by 1 + ``rate_decay`` x step.
+
+    Not a schedule, because the rate of an optimizer that has one cannot be set, as a plateau does.
+    """
+
+    rate_decay: float
+
+    def _get_current_learning_rate(self) -> Any:
+        rate = super()._get_current_learning_rate()  # type: ignore[misc]  # the optimizer's
+        return rate / (1 + self.rate_decay * ops.cast(self.iterations, "float32"))  # type: ignore[attr-defined]
 
 
 def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -25,12 +41,16 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
         "ema_momentum": ema_momentum(config, steps),
     }
     if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **common)
+        kind = keras.optimizers.SGD
+        common |= {"momentum": config.momentum, "nesterov": config.momentum > 0}
     elif config.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(rate, **common)
+        kind = keras.optimizers.Adam
     else:
-        # AdamW insists on a decay.
-        optimizer = keras.optimizers.AdamW(rate, **common | {"weight_decay": config.weight_decay})
+        kind = keras.optimizers.AdamW
+        common |= {"weight_decay": config.weight_decay}  # it insists on one
+    if config.learning_rate_decay:
+        kind = type(kind.__name__, (TimeDecay, kind), {"rate_decay": config.learning_rate_decay})
+    optimizer = kind(rate, **common)
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fertools import contract
-from fertools.training.config import RECIPES, TrainConfig
+from fertools.training.config import TrainConfig
 from fertools.training.seeds import PREFIX
 
 
@@ -37,7 +37,7 @@ def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> s
     words += ["--data", "SRC", "--out", name]
     if weights:
         words += ["--weights", weights["name"]]
-    usual = RECIPES["default"].to_dict()
+    usual = TrainConfig().to_dict()
     for option, value in config.to_dict().items():
         if value != usual[option]:
             words += [f"--{option.replace('_', '-')}", str(value)]

@@ -20,18 +20,19 @@ from fertools.data import SPLITS, Dataset, Split
 from fertools.errors import MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
-from fertools.models import BUILDERS, build
+from fertools.models import IMAGENET, NETWORKS, build, build_pretrained
 from fertools.models.prediction import load, probabilities, weights_sha256
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.config import AUGMENTATIONS, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
-from fertools.training.feedback import best_epoch, is_over, plateau_rate
+from fertools.training.feedback import best_epoch, epoch_rate, is_over
 from fertools.training.figure import history_figure
 from fertools.training.inputs import ImageStore, Mixup
 from fertools.training.losses import SoftTargetLoss
 from fertools.training.optimizer import build_optimizer
+from fertools.training.parallel import check_agreement, check_split, split_over
 from fertools.training.provenance import earlier_commands, label, train_command
 from fertools.training.run import Run
 from fertools.training.state import load_state
@@ -47,7 +48,7 @@ def new_run(
     dataset: Dataset,
     source: str,
     device: Device,
-    weights: Path | None = None,
+    weights: Path | str | None = None,
     distillation: DistillConfig | None = None,
     teachers: Sequence[Path] = (),
 ) -> Run:
@@ -59,15 +60,20 @@ def new_run(
         dataset: what to train on.
         source: where it was read from, to find it again.
         device: what to train on, from ``select_device``.
-        weights: a ``.keras`` file of the same network to start from instead of random weights.
+        weights: what to start from instead of random weights: a ``.keras`` file of the same network, or for
+            networks that have them "imagenet", which Keras may download, or its ``.h5`` file of them.
         distillation: how ``teachers`` count; None to learn from the labels alone.
         teachers: runs, export folders or ``.keras`` files of networks of ours to learn from.
 
     Raises RunError if ``path`` is taken or a teacher has no finished epoch, DataError if the data lacks a
-    train or validation split, ModelError if ``weights`` is damaged or of another network, or a teacher is.
+    train or validation split, ModelError if ``weights`` is damaged, of another network or not to be had, or a
+    teacher is, ConfigError if there are no ImageNet weights for the network or a batch cannot be split over
+    the devices.
     """
     for name in ("train", "validation"):
         dataset.split(name)
+    with split_over(config.devices):
+        check_split(min(config.batch_size, len(dataset.split("train"))))
     facts: dict[str, Any] = {
         "data": {
             "source": source,
@@ -83,7 +89,7 @@ def new_run(
     start = None
     if weights is not None:
         start = _start_network(config.model, weights)
-        facts["weights"] = {"name": label(weights), "sha256": weights_sha256(start)}
+        facts["weights"] = {"name": label(Path(weights)), "sha256": weights_sha256(start)}
     networks = []
     if distillation is not None:
         networks = [_teacher(teacher_file(teacher)) for teacher in teachers]
@@ -93,7 +99,7 @@ def new_run(
                 for teacher, network in zip(teachers, networks, strict=True)
             ]
         }
-    made_from = [*teachers, *([weights] if weights else [])]
+    made_from = [*teachers, *([Path(weights)] if weights else [])]
     facts["commands"] = [*earlier_commands(made_from), train_command(label(path), config, facts)]
     return Run.create(path, config, facts, start, networks)
 
@@ -107,19 +113,26 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         observer: is told of each step and epoch.
         tensorboard: also write TensorBoard logs into ``run/tensorboard``.
 
-    Raises RunError if the run is finished or was made for other data, DataError if the data lacks a
-    train or validation split.
+    Raises RunError if the run is finished or was made for other data, or processes that train together
+    disagree, DataError if the data lacks a train or validation split, ConfigError if a batch cannot be split
+    over the devices.
     """
     run.check_unfinished()
+    with split_over(run.config.devices):
+        return _train(run, dataset, observer, tensorboard)
+
+
+def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: bool) -> Run:
     config, facts = run.config, run.facts
     if facts["data"]["fingerprint"] != dataset.fingerprint:
         raise RunError(f"{run.path}: made with other data than {dataset.name}; give --data the same source")
     train_split, validation = dataset.split("train"), dataset.split("validation")
     history = run.history()
+    check_agreement(f"{config} {dataset.fingerprint} {len(history)}")
     run.remove_leftovers()
 
     keras.utils.set_random_seed(config.seed)
-    with dtype_policy("float32"):
+    with dtype_policy("float32"), split_over(config.devices, here=True):
         network = build(config.model)
     with dtype_policy(facts["precision"]):
         trained = build(config.model)
@@ -130,6 +143,7 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         mixup=config.mixup,
         seed=config.seed,
     )
+    check_split(batches.batch_size)
     model = _model_around(trained, run, train_split)
     optimizer = build_optimizer(config, len(batches))
     model.compile(
@@ -144,8 +158,8 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
     if history:
         optimizer.build(model.trainable_variables)
         load_state(run.state(len(history)), trained, optimizer)
-    if config.schedule == "plateau":
-        optimizer.learning_rate = plateau_rate(config, history)
+    if config.schedule != "cosine":
+        optimizer.learning_rate = epoch_rate(config, history)
 
     sample = np.random.default_rng(config.seed).permutation(len(train_split))[:STATISTICS_IMAGES]
     end = EpochEnd(run, trained, network, train_split.images[sample], validation, observer)
@@ -165,8 +179,12 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
     return run
 
 
-def _start_network(name: str, weights: Path) -> keras.Model:
-    """The network ``name`` with the weights of a file."""
+def _start_network(name: str, weights: Path | str) -> keras.Model:
+    """The network ``name`` with the weights that were asked for."""
+    if weights == IMAGENET or Path(weights).suffix == ".h5":
+        with dtype_policy("float32"):
+            return build_pretrained(name, str(weights))
+    weights = Path(weights)
     given = load(weights).get_weights()
     with dtype_policy("float32"):
         network = build(name)
@@ -203,8 +221,8 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
 def _teacher(file: Path) -> keras.Model:
     """The network of ours that a file holds, under the current dtype policy, not to be trained."""
     given = load(file)
-    if given.name not in BUILDERS:
-        raise ModelError(f"{file}: is no network of ours; a teacher is one of {', '.join(BUILDERS)}")
+    if given.name not in NETWORKS:
+        raise ModelError(f"{file}: is no network of ours; a teacher is one of {', '.join(NETWORKS)}")
     network = build(given.name)
     network.set_weights(given.get_weights())
     network.trainable = False
@@ -216,7 +234,8 @@ def _finish(run: Run, network: keras.Model, validation: Split) -> None:
     history = run.history()
     history_figure(history, run.path / "history.png")
     network.load_weights(run.best)
-    measured = evaluate(probabilities(network, validation.images), validation.labels)
+    with split_over(run.config.devices, here=True):
+        measured = evaluate(probabilities(network, validation.images), validation.labels)
     write_json(
         run.path / "metrics.json",
         {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Largest difference of a probability between ONNX float32 and Keras. 1e-5 gives false alarms
+#: Largest difference of a probability between ONNX (or .ort) float32 and Keras. 1e-5 gives false alarms
 #: (optimum#449): the two sum up in another order.
 FLOAT_DIFFERENCE = 1e-4
 #: How much lower the int8 accuracy may be than Keras', in points (hundredths of the images).
@@ -52,22 +52,22 @@ class Gate:
 Probabilities = NDArray[np.float32]
 
 
-def float_gates(keras: Probabilities, onnx: Probabilities) -> list[Gate]:
-    """Gates of the float32 file; both arrays float32 (n, 7)."""
-    differences = np.abs(keras.astype(np.float64) - onnx).max(axis=1)
+def float_gates(keras: Probabilities, found: Probabilities, name: str = "onnx") -> list[Gate]:
+    """Gates of the float32 file, which is called ``name``; both arrays float32 (n, 7)."""
+    differences = np.abs(keras.astype(np.float64) - found).max(axis=1)
     best_two = np.sort(keras, axis=1)[:, -2:]
     clear = best_two[:, 1] - best_two[:, 0] > FLOAT_DIFFERENCE
-    swapped = clear & (keras.argmax(axis=1) != onnx.argmax(axis=1))
+    swapped = clear & (keras.argmax(axis=1) != found.argmax(axis=1))
     return [
         Gate(
-            "onnx: largest probability difference",
-            largest_difference(keras, onnx),
+            f"{name}: largest probability difference",
+            largest_difference(keras, found),
             FLOAT_DIFFERENCE,
             "at most",
             f"most at image {differences.argmax()}; {CONVERSION_HINT}",
         ),
         Gate(
-            "onnx: images with another clear top-1",
+            f"{name}: images with another clear top-1",
             int(swapped.sum()),
             0,
             "at most",

@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Keras, ONNX and int8 side by side on ``images`` images of the split ``split``."""
+    """Keras, ONNX (or .ort) and int8 side by side on ``images`` images of the split ``split``."""
 
     split: str
     images: int
@@ -65,7 +65,7 @@ class Report:
             raise BrokenGateError(self, prefix)
 
     def row(self, model: str) -> Row:
-        """The row of "keras", "onnx" or "int8"."""
+        """The row of "keras", "onnx" (or "ort") or "int8"."""
         return next(row for row in self.rows if row.model == model)
 
     def to_dict(self) -> dict[str, Any]:

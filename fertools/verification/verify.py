@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE, PIXEL_MAX
+from fertools.contract import KERAS_FILE, ONNX_FILE, ORT_FILE, PIXEL_MAX
 from fertools.data import Dataset
 from fertools.errors import ModelError
 from fertools.evaluation import evaluate, in_batches
 from fertools.processor import int8_features, processor
+from fertools.runtime.location import model_files
+from fertools.runtime.metadata import PRECISIONS
 from fertools.runtime.views import averaged, stacked
 from fertools.verification.gates import (
     Gate,
@@ -30,15 +32,12 @@ from fertools.verification.timing import can_pin, interleaved, one_processor
 if TYPE_CHECKING:
     from fertools.runtime import Predictor
 
-#: The files of an export that can be run, by the name they have in the table.
-FORMS = {"keras": KERAS_FILE, "onnx": ONNX_FILE, "int8": INT8_FILE}
-PRECISIONS = {"onnx": "float32", "int8": "int8"}
-
 
 def verify(folder: Path, dataset: Dataset) -> Report:
     """Measure Keras, ONNX and, if there is one, int8 of the export ``folder`` on the test split.
 
-    Each is measured with a single view, which the gates look at, and its accuracy with flip views too.
+    Each is measured with a single view, which the gates look at, and its accuracy with flip views too. The
+    float32 file is called by its format: "onnx", or "ort" if that is what the folder holds.
 
     Raises ModelError if a file is missing or damaged, DataError without a test split. Broken gates
     do not raise: the report says so.
@@ -47,19 +46,26 @@ def verify(folder: Path, dataset: Dataset) -> Report:
     from fertools.models.prediction import load, probabilities
     from fertools.runtime import Predictor
 
-    for file in (KERAS_FILE, ONNX_FILE):
-        if not (folder / file).is_file():
-            raise ModelError(f"{folder}: not an export folder (no {file}); 'fertools export' makes one")
+    keras, files = folder / KERAS_FILE, model_files(folder)
+    missing = [] if keras.is_file() else [KERAS_FILE]
+    missing += [] if "float32" in files else [f"{ONNX_FILE} or {ORT_FILE}"]
+    if missing:
+        raise ModelError(f"{folder}: not an export folder (no {missing[0]}); 'fertools export' makes one")
     split, unseen = dataset.split("test"), dataset.is_unseen("test")
+    # By the names that they have in the table.
+    float32 = files["float32"].suffix.removeprefix(".")
     predictors = {
-        name: Predictor(folder / FORMS[name], precision=precision, providers="cpu", threads=1)
-        for name, precision in PRECISIONS.items()
-        if (folder / FORMS[name]).is_file()
+        float32 if precision == "float32" else precision: Predictor(
+            files[precision], precision=precision, providers="cpu", threads=1
+        )
+        for precision in PRECISIONS
+        if precision in files
     }
+    forms = {"keras": keras, **{name: predictor.path for name, predictor in predictors.items()}}
     views = stacked(split.images, "flip")
     # On a GPU Keras would round convolutions to TF32, break the gates, and win the timing.
     with import_keras().device("cpu:0"):
-        network = load(folder / KERAS_FILE)
+        network = load(keras)
         answers: dict[str, Probabilities] = {"keras": probabilities(network, views)}
         answers |= {name: in_batches(predictor, views) for name, predictor in predictors.items()}
         times = _milliseconds(network, predictors, split.images[:1])
@@ -70,7 +76,7 @@ def verify(folder: Path, dataset: Dataset) -> Report:
     def accuracy_unseen(rows: Probabilities) -> float | None:
         return correct(rows[unseen], split.labels[unseen]) / int(unseen.sum()) if unseen.any() else None
 
-    gates: list[Gate] = float_gates(measured["keras"], measured["onnx"])
+    gates: list[Gate] = float_gates(measured["keras"], measured[float32], float32)
     if "int8" in measured:
         gates += int8_gates(measured["keras"], measured["int8"], split.labels)
     return Report(
@@ -78,7 +84,7 @@ def verify(folder: Path, dataset: Dataset) -> Report:
         images=len(split),
         images_unseen=int(unseen.sum()),
         data={"name": dataset.name, "fingerprint": dataset.fingerprint},
-        trained_on={key: predictors["onnx"].info.data[key] for key in ("name", "fingerprint")},
+        trained_on={key: predictors[float32].info.data[key] for key in ("name", "fingerprint")},
         rows=tuple(
             Row(
                 model=name,
@@ -88,7 +94,7 @@ def verify(folder: Path, dataset: Dataset) -> Report:
                 accuracy_flip_unseen=accuracy_unseen(flipped[name]),
                 agreement=agreement(measured["keras"], rows),
                 difference=largest_difference(measured["keras"], rows),
-                bytes=(folder / FORMS[name]).stat().st_size,
+                bytes=forms[name].stat().st_size,
                 milliseconds=times.get(name),
                 probabilities=rows,
             )

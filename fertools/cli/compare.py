@@ -1,0 +1,52 @@
+"""``fertools compare``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fertools.cli.common import emit, json_option, talk
+from fertools.errors import DataError
+from fertools.training.compare import compare
+
+if TYPE_CHECKING:
+    from fertools.training.comparison import Comparison
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the accuracies and losses by epoch as a PNG.",
+)
+@json_option
+def command(runs: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
+    """Compare runs: their accuracy and loss on the validation split.
+
+    RUN is a run folder, a folder of seeds (mean and standard deviation of its finished runs), or a sweep
+    (all of its runs). Runs that are unfinished are compared as far as they have come.
+    """
+    report(compare(runs), plot, as_json=as_json)
+
+
+def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
+    """Print and draw a comparison, and say what to do with the best run."""
+    if plot:
+        from fertools.training.figure import comparison_figure
+
+        try:
+            comparison_figure(comparison.entries, plot)
+        except OSError as error:
+            raise DataError(f"{plot}: cannot be written ({error.strerror}); choose another name") from error
+        talk(f"The picture is in {plot}.")
+    if as_json:
+        emit(comparison.to_dict())
+    else:
+        click.echo(comparison.to_text())
+    if comparison.best:
+        talk(f"Next: fertools export {shlex.quote(str(comparison.best.path))} --quantize")

@@ -1,0 +1,101 @@
+"""``fertools models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fertools.cli.common import emit, json_option, talk
+from fertools.models import NETWORKS, Network, build
+from fertools.models.measured import Measured, measured
+
+HEADER = ("name", "parameters", "multiply-adds", "input", "published", "measured here, validation / test")
+#: The columns that hold numbers.
+RIGHT = (1, 2)
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List the networks that can be trained.
+
+    Published results are those of their authors, on the split that they name; measured ones are ours.
+    """
+    if ctx.invoked_subcommand:
+        return
+    runs = measured()
+    if as_json:
+        emit([_document(network, runs.get(network.name, [])) for network in NETWORKS.values()])
+        return
+    rows = [HEADER]
+    rows += [_row(network, runs.get(network.name, [])) for network in NETWORKS.values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in RIGHT else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+    talk("Next: fertools models show NAME, or fertools train --model NAME --recipe original")
+
+
+@command.command()
+@click.argument("name", type=click.Choice(tuple(NETWORKS)), metavar="NAME")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the network as a PNG.")
+@json_option
+def show(name: str, plot: Path | None, as_json: bool) -> None:
+    """Show the layers of a network, and what is known of it."""
+    from fertools.backend import import_keras
+
+    import_keras()
+    from fertools.models.figure import network_figure
+    from fertools.models.structure import structure
+
+    network, runs = NETWORKS[name], measured().get(name, [])
+    built = build(name)
+    if as_json:
+        emit(_document(network, runs) | {"layers": [layer.to_dict() for layer in structure(built)]})
+    else:
+        built.summary(print_fn=click.echo)
+        click.echo(network.text)
+        click.echo(f"Input: {network.input}. Multiply-adds: {network.multiply_adds:,} an image.")
+        for result in network.published:
+            click.echo(f"Published: {result}.")
+        for run in runs:
+            click.echo(f"Measured: {run}.")
+        click.echo(f"Recipes: {', '.join(('default', *network.recipes))}.")
+    if plot:
+        network_figure(built, plot)
+        talk(f"The picture is in {plot}.")
+    talk(f"Next: fertools train --model {name}{' --recipe original' if network.recipes else ''}")
+
+
+def _row(network: Network, runs: list[Measured]) -> tuple[str, str, str, str, str, str]:
+    return (
+        network.name,
+        f"{network.parameters:,}",
+        f"{network.multiply_adds:,}",
+        network.input,
+        ", ".join(
+            f"{result.accuracy:.1%} {result.split}{' (ensemble)' if result.ensemble else ''}"
+            for result in network.published
+        )
+        or "-",
+        ", ".join(f"{run.validation:.1%} / {run.test:.1%} ({run.epochs} epochs)" for run in runs) or "-",
+    )
+
+
+def _document(network: Network, runs: list[Measured]) -> dict[str, Any]:
+    return {
+        "name": network.name,
+        "text": network.text,
+        "parameters": network.parameters,
+        "multiply_adds": network.multiply_adds,
+        "input": network.input,
+        "published": [vars(result) for result in network.published],
+        "measured": [run.to_dict() for run in runs],
+        "recipes": ["default", *network.recipes],
+    }

@@ -1,0 +1,63 @@
+"""onnxruntime's mobile format (.ort), by onnxruntime's own converter.
+
+In its ``Fixed`` style, because onnxruntime optimizes an .onnx file whenever it is opened, and an .ort file
+never. The other style, ``Runtime``, keeps the graph open for accelerators: it computes in float between
+QuantizeLinear and DequantizeLinear, unless the application switches the saved optimizations on. ``Fixed`` has
+QLinearConv and QGemm there, which are what makes int8 fast.
+
+For no target platform, which leaves out one thing, the NCHWc layout: it exists on x86 alone, and a file that
+uses it does not run on ARM. int8 convolutions never do and lose nothing; those of a float32 .ort file lack it
+on x86, where the .onnx file gets it. (The platform ``arm`` would change nothing but how signed activations
+are treated, and ours are unsigned.)
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from fertools.contract import OPERATORS_FILE
+from fertools.errors import ModelError
+from fertools.runtime.seal import seal
+from fertools.runtime.session import load_onnxruntime
+
+#: Makes the converter optimize less, and name its files by it.
+LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
+
+
+def write_ort(folder: Path, models: Mapping[str, bytes]) -> None:
+    """Write ONNX models into ``folder`` as sealed .ort files, and the operators that a reduced build needs.
+
+    Arguments:
+        folder: where the files go.
+        models: the names of .onnx files, which the .ort files are called after, and their bytes with a
+            blank seal.
+
+    Raises ModelError if onnxruntime cannot convert one.
+    """
+    load_onnxruntime()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary).resolve()
+        for name, data in models.items():
+            (work / name).write_bytes(data)
+        _convert(work)
+        for file in work.glob("*.ort"):
+            (folder / file.name).write_bytes(seal(file.read_bytes()))
+        operators = (work / OPERATORS_FILE).read_text(encoding="utf-8")
+        # It names the files that it was made from, by their paths here.
+        (folder / OPERATORS_FILE).write_text(operators.replace(f"{work}{os.sep}", ""), encoding="utf-8")
+
+
+def _convert(folder: Path) -> None:
+    """Run the converter on the .onnx files in ``folder``, in a process: it prints and sets up logging."""
+    command = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", str(folder)]
+    command += ["--optimization_style", "Fixed"]
+    environment = {key: value for key, value in os.environ.items() if key != LEVEL}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise ModelError(f"onnxruntime cannot convert the network to its mobile format: {last}")
