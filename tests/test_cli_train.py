@@ -169,6 +169,30 @@ def test_data_that_is_not_named(monkeypatch, setting):
     assert source == (str(tiny_training.Path("tiny.npz").absolute()) if setting else "synthetic")
 
 
+def test_weights_of_imagenet(monkeypatch):
+    given = []
+
+    def pretrained(weights):
+        given.append(weights)
+        return tiny_training.build()
+
+    network = dataclasses.replace(NETWORKS["sequential"], pretrained=pretrained)
+    monkeypatch.setitem(NETWORKS, "sequential", network)
+    advice = "Weights: random ones. sequential was published with those of ImageNet: --weights imagenet"
+    result = train("--out", "plain", "--weights", "none")
+    assert advice in result.stderr.splitlines()
+    assert given == []
+    for weights in ("imagenet", "notop.h5"):
+        result = train("--out", weights, "--weights", weights)
+        assert result.exit_code == 0, result.stderr
+        assert advice not in result.stderr
+        run = Run.open(tiny_training.Path(weights))
+        assert run.start.is_file()
+        assert run.facts["weights"]["name"] == weights
+        assert f"--weights {weights}" in run.facts["commands"][-1]
+    assert given == ["imagenet", "notop.h5"]
+
+
 def test_notes_of_the_data():
     whole = tiny_training.dataset()
     usage = whole.usage.copy()
@@ -192,6 +216,9 @@ def test_notes_of_the_data():
         (("--resume", "run", "--weights", "x.keras"), "--resume keeps the run's own options"),
         (("--resume", "run", "--seeds", 2), "--resume keeps the run's own options"),
         (("--seeds", 0), "0 is not in the range"),
+        (("--recipe", "original-steps"), "recipe='original-steps': sequential has only default, original"),
+        (("--recipe", "original", "--model", "compact"), "compact has only default"),
+        (("--learning-rate-steps", "5:0.1"), "go with schedule=plateau or constant"),
     ],
 )
 def test_usage_errors(here, arguments, message):
@@ -208,6 +235,7 @@ def test_usage_errors(here, arguments, message):
         (("--data", "nothing.npz"), "Error: nothing.npz: no such file or folder"),
         (("--resume", "."), "Error: .: not a run folder (no config.json)"),
         (("--out", "."), "Error: .: is there already; choose another folder"),
+        (("--data", "tiny.npz", "--weights", "imagenet"), "Error: weights=imagenet: sequential has none of"),
     ],
 )
 def test_errors_are_one_line(here, arguments, message):

@@ -63,3 +63,22 @@ def test_branches_fold_only_where_it_is_exact():
     folded = fold(network)
     assert sorted(set(norms(network)) - set(norms(folded))) == ["plain"]
     assert largest_difference(network, folded, (8, 12, 12, 1)) < 1e-5
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic"])
+def test_rescaling_and_resizing_become_products(interpolation):
+    image = keras.Input((12, 10, 2))
+    larger = layers.Resizing(50, 31, interpolation=interpolation, name="larger")(image)
+    factor = layers.Rescaling(3.0, name="factor")(larger)
+    shifted = layers.Rescaling(2.0, offset=[0.5, -1.0], name="shifted")(factor)
+    network = keras.Model(image, shifted)
+    folded = fold(network)
+    assert not isinstance(folded.get_layer("larger"), layers.Resizing)
+    assert not isinstance(folded.get_layer("factor"), layers.Rescaling)
+    assert isinstance(folded.get_layer("shifted"), layers.Rescaling)
+    assert largest_difference(network, folded, (3, 12, 10, 2)) < 1e-5
+
+
+def test_resizing_that_crops_stays():
+    network = keras.Sequential([layers.Input((12, 8, 1)), layers.Resizing(20, 20, crop_to_aspect_ratio=True)])
+    assert isinstance(fold(network).layers[0], layers.Resizing)

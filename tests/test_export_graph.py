@@ -90,3 +90,13 @@ def test_dense_layer_without_bias():
     network.add(layers.Dense(7, use_bias=False))
     found = run_onnxruntime(to_onnx(network), FACES)
     np.testing.assert_allclose(found, probabilities(network, FACES), atol=1e-5)
+
+
+def test_resized_images():
+    """tf2onnx would make 199 rows of them: 48 times the float32 next to 200/48 is below 200."""
+    network = keras.Sequential([layers.Input((48, 48, 1)), layers.Resizing(200, 200), layers.Flatten()])
+    model = to_onnx(network)
+    assert "Resize" not in {node.op_type for node in model.graph.node}
+    found = run_onnxruntime(model, FACES)
+    assert found.shape == (3, 200 * 200)
+    np.testing.assert_allclose(found, probabilities(network, FACES), atol=1e-6)

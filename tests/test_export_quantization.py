@@ -3,13 +3,18 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
-from small_run import run_onnxruntime
+from small_run import decisive, randomize, run_onnxruntime
 
+from fertools.backend import import_keras
 from fertools.errors import ConfigError, DataError
 from fertools.export import QuantizeConfig
 from fertools.export.graph import to_onnx
 from fertools.export.quantization import quantize
+from fertools.models import build
 from fertools.models.prediction import load
+
+keras = import_keras()
+layers = keras.layers
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,41 @@ def test_the_image_is_the_first_quantized_tensor(int8):
     assert zero_point.dtype == np.uint8
     assert zero_point == 0
     assert not {"Cast", "Mul"} & {node.op_type for node in int8.graph.node}
+
+
+@pytest.mark.parametrize(("name", "factor"), [("mlp", 1.0), ("shallow", 1 / 255)])
+def test_raw_and_copied_pixels_are_it_too(train, name, factor):
+    model = to_onnx(decisive(randomize(build(name)), train[:8]))
+    int8 = quantize(model, train, QuantizeConfig(images=35))
+    assert not {"Cast", "Mul"} & {node.op_type for node in int8.graph.node}
+    node = next(node for node in int8.graph.node if "image" in node.input)
+    while node.op_type in ("Reshape", "Transpose", "Concat"):
+        (node,) = (reader for reader in int8.graph.node if node.output[0] in reader.input)
+    scale, zero_point = (tensors(int8)[name] for name in node.input[1:])
+    assert node.op_type == "DequantizeLinear"
+    assert scale == np.float32(factor)
+    assert (zero_point, zero_point.dtype) == (0, np.uint8)
+    expected, found = run_onnxruntime(model, train[:8]), run_onnxruntime(int8, train[:8])
+    assert np.ptp(expected, axis=0).max() > 0.1
+    np.testing.assert_allclose(found, expected, atol=0.1)
+
+
+def test_another_front_is_left_alone(train):
+    """Pixels that are shifted are not the quantized form of anything with zero point 0."""
+    network = keras.Sequential(
+        [
+            layers.Input((48, 48, 1)),
+            layers.Rescaling(2.0, -1.0),
+            layers.Conv2D(4, 3, strides=4),
+            layers.Flatten(),
+        ]
+    )
+    network.add(layers.Dense(7, activation="softmax"))
+    model = to_onnx(randomize(network))
+    int8 = quantize(model, train, QuantizeConfig(images=35))
+    assert {"Cast", "Mul", "Add"} <= {node.op_type for node in int8.graph.node}
+    expected, found = run_onnxruntime(model, train[:8]), run_onnxruntime(int8, train[:8])
+    np.testing.assert_allclose(found, expected, atol=0.1)
 
 
 def test_the_end_stays_in_float(int8):

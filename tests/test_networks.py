@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from small_run import run_onnxruntime
+from small_run import decisive, randomize, run_onnxruntime
 
 from fertools.backend import import_keras
 from fertools.cli import main
@@ -73,16 +73,6 @@ def test_the_whole_way(here, name):
         assert len(found) == 1
 
 
-def decisive(network, faces):
-    """Scale the last layer so that the answers for ``faces`` differ, but none is all or nothing."""
-    last = network.layers[-1]
-    features = keras.Model(network.inputs[0], last.input).predict(faces[..., None] / np.float32(255), verbose=0)
-    kernel, *bias = last.get_weights()
-    mean = features.mean(axis=0)
-    kernel -= np.outer(mean, mean @ kernel) / (mean @ mean)  # blind to what all have in common
-    last.set_weights([kernel * (4 / np.ptp(features @ kernel)), *bias])
-
-
 @pytest.mark.parametrize("name", [*LIGHT, *CONVERTED])
 def test_conversion(name):
     """ONNX answers like Keras, from the same uint8 image, though the network resizes it; int8 nearly so."""
@@ -90,7 +80,7 @@ def test_conversion(name):
     from fertools.export.quantization import QuantizeConfig, quantize
 
     keras.utils.set_random_seed(0)
-    network = build(name)
+    network = randomize(build(name))
     noise = np.random.default_rng(0).integers(0, 256, (1, 48, 48), dtype=np.uint8)
     faces = np.concatenate([synthetic.generate(7, 7, 7).images[:2], noise, np.zeros_like(noise)])
     decisive(network, faces)

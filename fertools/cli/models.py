@@ -95,7 +95,7 @@ def _document(network: Network, runs: list[Measured]) -> dict[str, Any]:
         "parameters": network.parameters,
         "multiply_adds": network.multiply_adds,
         "input": network.input,
-        "published": [vars(result) for result in network.published],
+        "published": [result.to_dict() for result in network.published],
         "measured": [run.to_dict() for run in runs],
         "recipes": ["default", *network.recipes],
     }

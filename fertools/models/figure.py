@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,8 @@ def network_figure(network: keras.Model, path: Path) -> None:
         times = f"   {box.count} times" if box.count > 1 else ""
         shape = "x".join(map(str, box.shape))
         axes.text(0.55, top - LINE * 0.9, f"{box.name}{times}", fontsize=9, weight="bold", va="center")
-        parameters = f"{box.parameters:,} parameters" if box.parameters else ""
+        each = " each" if box.count > 1 else ""
+        parameters = f"{box.parameters:,} parameters{each}" if box.parameters else ""
         axes.text(WIDTH - 2.75, top - LINE * 0.9, shape, fontsize=9, va="center", ha="right")
         axes.text(WIDTH - 0.55, top - LINE * 0.9, parameters, fontsize=9, va="center", ha="right")
         for number, line in enumerate(box.lines):
@@ -146,16 +148,16 @@ def _units(segments: Sequence[list[LayerFacts]]) -> list[list[LayerFacts]]:
 
 def _box(unit: Sequence[LayerFacts]) -> Box:
     first, last = unit[0], unit[-1]
-    join = next((layer for layer in unit if len(layer.reads) > 1), None)
+    join = max(unit, key=lambda layer: len(layer.reads))  # the first of those that join the most
     parameters = sum(layer.parameters for layer in unit)
-    if join is None:
+    if len(join.reads) < 2:
         kind = "dense" if len(first.size) == 1 else "convolution" if first.size else "input"
         return Box(kind, first.name, (_chain(unit),), last.shape, parameters)
     known = {layer.name: layer for layer in unit}
     lines = [f"• {_branch(name, known)}" for name in join.reads]
     behind = unit[[*unit].index(join) :]
     lines.append(_chain(behind))
-    return Box("branches", _common([layer.name for layer in unit]), tuple(lines), last.shape, parameters)
+    return Box("branches", _common(unit), tuple(lines), last.shape, parameters)
 
 
 def _branch(name: str, known: dict[str, LayerFacts]) -> str:
@@ -164,8 +166,8 @@ def _branch(name: str, known: dict[str, LayerFacts]) -> str:
     while name in known:
         layer = known[name]
         chain.insert(0, layer)
-        if len(layer.reads) != 1:
-            break
+        if len(layer.reads) > 1:
+            return f"..., {_chain(chain)}"
         name = layer.reads[0]
     return _chain(chain) or "as it is"
 
@@ -184,8 +186,8 @@ def _chain(layers: Sequence[LayerFacts]) -> str:
     return ", ".join(word for word in words if word)
 
 
-def _common(names: Sequence[str]) -> str:
-    """What ``names`` begin with, or the last of them."""
-    first, last = min(names), max(names)
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return first[:length].rstrip("_") or names[-1]
+def _common(unit: Sequence[LayerFacts]) -> str:
+    """The words that the names of the layers begin with, or the last name that is no norm's."""
+    words = zip(*(layer.name.split("_") for layer in unit), strict=False)
+    shared = "_".join(word for word, *_ in takewhile(lambda each: len({*each}) == 1, words))
+    return shared or next(layer.name for layer in reversed(unit) if layer.kind != "BatchNormalization")

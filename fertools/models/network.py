@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ class Published:
     def __str__(self) -> str:
         whose = f", {self.ensemble}" if self.ensemble else ""
         return f"{self.accuracy:.2%} on {self.split}, {self.training}{whose}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
