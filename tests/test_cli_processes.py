@@ -74,6 +74,15 @@ def test_long_lines_go_through():
     assert ends == {"a": None}
 
 
+@pytest.fixture
+def interruptible():
+    """Processes that a shell starts in the background ignore the terminal's interruption."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_them():
     numbers = []
 

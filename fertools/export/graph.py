@@ -28,7 +28,7 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
 
     from fertools.export.folding import fold
 
-    # Else it copies the graph with all weights before each of dozens of optimizations, to go back if one fails.
+    # Else it copies the graph with all weights before each of its optimizations, to go back if one fails.
     os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     folded = fold(network)
     signature = [tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.uint8, name=INPUT_NAME)]
