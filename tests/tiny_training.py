@@ -44,7 +44,7 @@ def build():
     )
 
 
-NETWORK = Network(name="tiny", text="For tests.", build=build, parameters=1_067, multiply_adds=12_200)
+NETWORK = Network(name="tiny", text="For tests.", build=build, parameters=4_095, multiply_adds=9_216)
 
 
 def config(name="sgd", **changes):

@@ -90,7 +90,7 @@ def build() -> keras.Model:
             ends = branches(tensor, name, REDUCTION[kind])
             tensor = layers.Concatenate(name=f"{name}_join")([pooled, *ends])
     tensor = layers.GlobalAveragePooling2D(name="pool")(tensor)
-    tensor = layers.Dropout(DROPOUT, name="dropout")(tensor)
+    tensor = layers.Dropout(DROPOUT, name="pool_dropout")(tensor)
     output = layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities")(tensor)
     return Model(image, output, name="inception-resnet")
 
