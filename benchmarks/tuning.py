@@ -2,16 +2,20 @@
 
     python benchmarks/tuning.py exported/sequential/model.int8.onnx
 
-Two tables for each batch size. The first has the microseconds an image of every layer, in onnxruntime and,
+Tables for each batch size. The first has the microseconds an image of every layer, in onnxruntime and,
 where it is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each
 engine's own profile says. The second has ways to run the file in onnxruntime, in turns, as ratios to the time
-of the way that `Predictor` takes; all give the same answers, which is checked. Needs the extra ``train``.
+of the way that `Predictor` takes; all give the same answers, which is checked. The last has single images that
+come at a camera's pace, and the processor time that each costs: with several threads, onnxruntime's workers
+spin for some milliseconds after a call, lest they sleep when the next one comes. Needs the extra ``train``.
 """
 
 import argparse
 import collections
 import json
+import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,11 +34,18 @@ Run = Callable[[np.ndarray], np.ndarray]
 #: Calls of the profiled sessions, and the channels that the image is padded to for the stem.
 PROFILED_CALLS = 30
 PADDED = 4
+#: Seconds between the images of a camera, and how many a round.
+PAUSE = 0.05
+FRAMES = 20
+SPINNING = "session.intra_op.allow_spinning"
 
 
-def session(model: bytes, threads: int = 1, **settings: Any) -> onnxruntime.InferenceSession:
+def session(
+    model: bytes, threads: int = 1, *, spinning: bool = True, **settings: Any
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(SPINNING, str(int(spinning)))
     options.log_severity_level = 3
     for name, value in settings.items():
         setattr(options, name, value)
@@ -147,6 +158,8 @@ def ways(model: bytes, threads: int, images: np.ndarray) -> dict[str, Run]:
         "no memory arena": as_run(session(model, threads, enable_cpu_mem_arena=False)),
         f"image padded to {PADDED} channels": as_run(session(padded(model), threads)),
     }
+    if threads > 1:
+        found["workers do not spin"] = as_run(session(model, threads, spinning=False))
     if threads > 1 and len(images) >= threads:
         found["batch split over one-thread calls"] = split(model, threads)
     expected, *others = (run(images) for run in found.values())
@@ -182,6 +195,30 @@ def print_ways(model: bytes, images: np.ndarray, threads: int, rounds: int) -> N
         print(f"| {name} | {seconds / len(images) * 1e6:.1f} | {seconds / base:.2f} |")
 
 
+def print_frames(model: bytes, threads: int, rounds: int) -> None:
+    """Latency and processor time of images that come one by one."""
+    runs = {"1 thread": as_run(session(model))}
+    for count in {threads} - {1}:
+        runs[f"{count} threads"] = as_run(session(model, count))
+        runs[f"{count} threads that do not spin"] = as_run(session(model, count, spinning=False))
+    image = np.random.default_rng(0).integers(0, 256, (1, IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8)
+    latencies: dict[str, list[float]] = {name: [] for name in runs}
+    costs: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            spent = time.process_time()
+            for _ in range(FRAMES):
+                time.sleep(PAUSE)
+                start = time.perf_counter()
+                run(image)
+                latencies[name].append(time.perf_counter() - start)
+            costs[name].append((time.process_time() - spent) / FRAMES)
+    print(f"\n| {1 / PAUSE:g} images a second | ms until the answer | ms of processor time |\n|---|---|---|")
+    for name in runs:
+        latency, cost = statistics.median(latencies[name]), statistics.median(costs[name])
+        print(f"| {name} | {latency * 1e3:.2f} | {cost * 1e3:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -198,6 +235,8 @@ def main() -> None:
         print_layers(options.file, images)
         for threads in options.threads:
             print_ways(options.file.read_bytes(), images, threads, options.rounds)
+    print_frames(options.file.read_bytes(), max(options.threads), options.rounds)
+
 
 
 if __name__ == "__main__":

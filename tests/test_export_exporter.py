@@ -189,7 +189,8 @@ def test_int8_is_calibrated_on_train_alone(small_export, small_data, report):
     found = onnx.load(small_export / "model.int8.onnx")
     np.testing.assert_array_equal(run_onnxruntime(found, faces), run_onnxruntime(expected, faces))
     assert report["quantization"] == {
-        "images": 256, "method": "minmax", "per_channel": True, "reduce_range": True, "seed": 0,
+        "images": 256, "method": "minmax", "per_channel": True, "reduce_range": True,
+        "quantize_first": False, "seed": 0,
     }  # fmt: skip
 
 

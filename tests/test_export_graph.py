@@ -43,8 +43,7 @@ def test_contract(model):
 
 def test_nothing_is_left_of_training(model):
     assert Counter(node.op_type for node in model.graph.node) == {
-        "Cast": 1,
-        "Mul": 1,  # the scaling to 0..1
+        "Cast": 1,  # the scaling to 0..1 is in the kernels of conv1
         "Reshape": 2,  # NHWC to NCHW with one channel, and Flatten
         "Conv": 4,
         "Relu": 6,

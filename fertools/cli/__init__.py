@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("compare", "Compare runs: their accuracy and loss on the validation split."),
     "evaluate": ("evaluate", "Measure a run or an exported model on a split."),
     "export": ("export", "Export a run to ONNX, verified on the test split."),
+    "ensemble": ("ensemble", "Export several networks as one file that averages inside."),
     "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),
     "benchmark": ("benchmark", "Time the files of an export on this machine's CPU."),
     "predict": ("predict", "Predict the expression on image files."),

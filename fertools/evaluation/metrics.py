@@ -79,6 +79,11 @@ class Evaluation:
         return "\n".join(lines)
 
 
+def accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+    """Share of the rows of (n, 7), n at least 1, whose largest value is the label's."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
 def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> Evaluation:
     """Measure ``probabilities`` (n, 7) against ``labels`` (n,), n at least 1."""
     from sklearn import metrics

@@ -1,6 +1,6 @@
-"""Exporting a run to ONNX (or .ort) and int8 files, verified before they appear."""
+"""Exporting trained networks to ONNX (or .ort) and int8 files, verified before they appear."""
 
-from fertools.export.exporter import Export, export
+from fertools.export.exporter import Export, export, export_subject
 from fertools.export.quantization import QuantizeConfig
 
-__all__ = ["Export", "QuantizeConfig", "export"]
+__all__ = ["Export", "QuantizeConfig", "export", "export_subject"]

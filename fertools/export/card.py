@@ -71,13 +71,20 @@ def _protocol(document: dict[str, Any]) -> list[str]:
         f"{verification['split'].capitalize()} split of {data['name']} (fingerprint"
         f" `{data['fingerprint'][:16]}...`): {verification['images']:,} images,"
         f" {_seeds(document['training'])}. De-duplicated: the"
-        f" {verification['images_unseen']:,} of them that stand in no other split. The epoch was chosen on"
-        " the validation split.",
+        f" {verification['images_unseen']:,} of them that stand in no other split. {_chosen(document)}",
     ]
+
+
+def _chosen(document: dict[str, Any]) -> str:
+    """What was chosen, and where."""
+    members = " of each member" if "members" in document["training"] else ""
+    return f"The epoch{members} was chosen on the validation split."
 
 
 def _seeds(training: dict[str, Any]) -> str:
     """Which seeds were trained, what they reached (Keras, single view), and which one this is."""
+    if "members" in training:
+        return f"an ensemble of {len(training['members'])} networks"
     seeds, this = training["seeds"], training["config"]["seed"]
     if seeds is None:
         return f"one training seed ({this})"
@@ -93,23 +100,47 @@ def _seeds(training: dict[str, Any]) -> str:
 
 def _training(document: dict[str, Any]) -> list[str]:
     """Data, result and the commands that do it again."""
-    training, quantization = document["training"], document["quantization"]
-    images, device = training["images"], training["device"]
+    training, images = document["training"], document["training"]["images"]
     counts = ", ".join(f"{name} {count:,}" for name, count in images.items())
+    if "members" in training:
+        made = [f"Images: {counts}.", "", *_members(training)]
+    else:
+        device = training["device"]
+        made = [
+            f"Images: {counts}. Best of {training['epochs']} epochs by validation accuracy: epoch"
+            f" {training['best_epoch']}, {training['validation_accuracy']:.2%}. Computed in"
+            f" {training['precision']} by {device['backend']} on {device['name']}.",
+            *_start(training["weights"]),
+            *_distillation(training["distillation"]),
+        ]
     return [
         "## Training",
         "",
-        f"Images: {counts}. Best of {training['epochs']} epochs by validation accuracy: epoch"
-        f" {training['best_epoch']}, {training['validation_accuracy']:.2%}. Computed in"
-        f" {training['precision']} by {device['backend']} on {device['name']}.",
-        *_start(training["weights"]),
-        *_distillation(training["distillation"]),
+        *made,
         *(f"Note: {note}." for note in training["notes"]),
         "",
         "```",
         *training["commands"],
-        _export_command(training["run"], document["target"], quantization, images["train"]),
+        _export_command(training, document["target"], document["quantization"], images["train"]),
         "```",
+        "",
+    ]
+
+
+def _members(training: dict[str, Any]) -> list[str]:
+    """The networks of an ensemble, beside their weighted mean."""
+    return [
+        "The output is the weighted mean of the members' probabilities, taken inside the graph. Accuracies"
+        " are of Keras with a single view.",
+        "",
+        "| member | network | share | validation | test |",
+        "|---|---|---:|---:|---:|",
+        *(
+            f"| `{each['name']}` (sha256 `{each['sha256'][:16]}...`) | {each['model']} | {each['share']:.4g}"
+            f" | {each['validation_accuracy']:.2%} | {each['test_accuracy']:.2%} |"
+            for each in training["members"]
+        ),
+        f"| ensemble | | | {training['validation_accuracy']:.2%} | {training['test_accuracy']:.2%} |",
         "",
     ]
 
@@ -202,9 +233,17 @@ def _distillation(distillation: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _export_command(run: str, target: str, quantization: dict[str, Any] | None, available: int) -> str:
+def _export_command(
+    training: dict[str, Any], target: str, quantization: dict[str, Any] | None, available: int
+) -> str:
     """The command with the options that are not the defaults."""
-    command = f"fertools export {shlex.quote(run)} --data SRC"
+    if members := training.get("members"):
+        command = shlex.join(["fertools", "ensemble", *(each["name"] for each in members)])
+        if len({each["share"] for each in members}) > 1:
+            command += " --weights " + ",".join(f"{each['weight']:g}" for each in members)
+    else:
+        command = f"fertools export {shlex.quote(training['run'])}"
+    command += " --data SRC"
     command += f" --target {target}" if target != "onnx" else ""
     if quantization is None:
         return command
@@ -222,7 +261,8 @@ def _quantization(config: dict[str, Any] | None) -> list[str]:
         "## Quantization",
         "",
         f"Static QDQ, uint8 activations and {7 if config['reduce_range'] else 8}-bit weights"
-        f" {'per channel' if config['per_channel'] else 'per tensor'}, last layer and softmax in float;"
+        f" {'per channel' if config['per_channel'] else 'per tensor'};"
+        f" {'' if config['quantize_first'] else 'first convolution, '}last layer and softmax in float;"
         f" {config['method']} calibration on {config['images']:,} training images drawn with seed"
         f" {config['seed']}.",
         "",

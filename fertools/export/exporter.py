@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import statistics
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fertools import contract
 from fertools.data import Dataset, Split
@@ -20,15 +17,14 @@ from fertools.evaluation.metrics import calibration_error
 from fertools.export.calibration import Calibration, calibrate, rescaled
 from fertools.export.card import model_card
 from fertools.export.ort_format import write_ort
-from fertools.export.preflight import check_ready
+from fertools.export.preflight import check_folder
 from fertools.export.quantization import QuantizeConfig, quantize
 from fertools.export.stamp import blank
+from fertools.export.subject import FinishedRun, Subject
 from fertools.files import replacing_folder, write_json, write_text
 from fertools.runtime.metadata import ModelInfo
 from fertools.runtime.seal import seal
 from fertools.training import Run
-from fertools.training.provenance import label
-from fertools.training.seeds import siblings
 from fertools.verification import Report, verify
 
 if TYPE_CHECKING:
@@ -44,15 +40,26 @@ PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """An export folder, the report of its verification, and how its confidence was calibrated."""
+    """An export folder, the report of its verification, how its confidence was calibrated, and what the
+    report tells of its training (see ``Subject``).
+    """
 
     folder: Path
     report: Report
     calibration: Calibration
+    training: dict[str, Any]
 
 
-def export(
-    run: Run,
+def export(run: Run, dataset: Dataset, folder: Path, **options: Any) -> Export:
+    """Write ``run``'s best network to ``folder``; see ``export_subject``, which takes the same options.
+
+    Raises RunError, too, if the run is not finished.
+    """
+    return export_subject(FinishedRun(run), dataset, folder, **options)
+
+
+def export_subject(
+    subject: Subject,
     dataset: Dataset,
     folder: Path,
     *,
@@ -61,7 +68,7 @@ def export(
     force: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> Export:
-    """Write ``run``'s best network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
+    """Write a trained network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
 
     With the target "ort", .ort files stand in the place of the ONNX ones, with the list of the operators
     that they need: see ``ort_format``.
@@ -71,7 +78,7 @@ def export(
     if one does not.
 
     Arguments:
-        run: a finished run.
+        subject: the network, and where it comes from.
         dataset: the data it was trained on; the confidence is calibrated on its validation split, int8
             on its train split, and everything verified on its test split.
         folder: where the files go.
@@ -80,29 +87,29 @@ def export(
         force: replace an export that was made from other data.
         say: is told what is being done.
 
-    Raises RunError if the run is not finished or ``folder`` is in the way or cannot be written, DataError
-    if the data lacks images, ConfigError for no target and on another Keras backend than TensorFlow, and
-    BrokenGateError (a GateError), which holds the report, if a gate is broken.
+    Raises RunError if ``folder`` is in the way or cannot be written or the data is not what the network was
+    trained on, DataError if the data lacks images, ConfigError for no target and on another Keras backend
+    than TensorFlow, and BrokenGateError (a GateError), which holds the report, if a gate is broken.
     """
     if target not in TARGETS:
         raise ConfigError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
-    check_ready(run, folder, force=force)
-    if run.facts["data"]["fingerprint"] != dataset.fingerprint:
+    check_folder(folder, subject.data, force=force)
+    if subject.data["fingerprint"] != dataset.fingerprint:
         raise RunError(
-            f"{run.path}: was trained on other data than {dataset.name}; give --data what it was trained on"
+            f"{subject.path}: was trained on other data than {dataset.name}; give --data what it was trained on"
         )
     for name in ("validation", "test"):
         dataset.split(name)
     if quantization is not None:
         quantization = quantization.resolved(len(dataset.split("train")))
     try:
-        return _export(run, dataset, folder, quantization, target, say)
+        return _export(subject, dataset, folder, quantization, target, say)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _export(
-    run: Run,
+    subject: Subject,
     dataset: Dataset,
     folder: Path,
     quantization: QuantizeConfig | None,
@@ -110,20 +117,19 @@ def _export(
     say: Callable[[str], None],
 ) -> Export:
     from fertools.export.graph import to_onnx
-    from fertools.models.prediction import load
 
-    network = load(run.best)
+    network = subject.network()
     validation, test = dataset.split("validation"), dataset.split("test")
     say(f"calibrating the confidence on {len(validation)} validation images")
     calibration = calibrate(network, validation)
-    say(f"converting {run.best} to ONNX")
+    say(f"converting {subject.path} to ONNX")
     models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
     if quantization is not None:
         say(f"quantizing, calibrated on {quantization.images} training images")
         models[contract.INT8_FILE] = quantize(
             models[contract.ONNX_FILE], dataset.split("train").images, quantization
         )
-    info = _info(run, network)
+    info = _info(subject, network)
     # Resolved: a link to a folder stays one.
     with replacing_folder(folder.resolve()) as temporary:
         network.save(temporary / contract.KERAS_FILE)
@@ -137,7 +143,7 @@ def _export(
             "schema_version": SCHEMA_VERSION,
             "target": target,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
-            "training": _training(run) | {"seeds": _seeds(run, dataset)},
+            "training": subject.training(dataset),
             "calibration": calibration.to_dict() | {"test_ece": _test_ece(report, test, calibration)},
             "quantization": None if quantization is None else quantization.to_dict(),
             "verification": report.to_dict(),
@@ -148,7 +154,7 @@ def _export(
         write_text(temporary / contract.CARD_FILE, model_card(document))
         document["files"] = {file.name: _file_facts(file) for file in sorted(temporary.iterdir())}
         write_json(temporary / contract.REPORT_FILE, document)
-    return Export(folder, report, calibration)
+    return Export(folder, report, calibration, document["training"])
 
 
 def _test_ece(report: Report, test: Split, calibration: Calibration) -> dict[str, dict[str, float]]:
@@ -165,61 +171,18 @@ def _test_ece(report: Report, test: Split, calibration: Calibration) -> dict[str
     }
 
 
-def _info(run: Run, network: keras.Model) -> ModelInfo:
+def _info(subject: Subject, network: keras.Model) -> ModelInfo:
     """What both files say about themselves, before they are measured."""
     from fertools.models.prediction import weights_sha256
 
     return ModelInfo(
-        name=run.config.model,
+        name=subject.name,
         precision="float32",
         parameters=int(network.count_params()),
-        data={key: run.facts["data"][key] for key in ("name", "fingerprint")},
+        data={key: subject.data[key] for key in ("name", "fingerprint")},
         versions={name: version(name) for name in PACKAGES},
         weights_sha256=weights_sha256(network),
     )
-
-
-def _training(run: Run) -> dict[str, Any]:
-    """What the report tells of the run: nothing about the machine's folders."""
-    facts, metrics = run.facts, run.metrics
-    return {
-        "run": label(run.path),
-        "commands": facts["commands"],
-        "config": run.config.to_dict(),
-        "weights": facts.get("weights"),
-        "distillation": facts.get("distillation"),
-        "precision": facts["precision"],
-        "device": facts["device"],
-        "versions": facts["versions"],
-        "images": facts["data"]["images"],
-        "notes": facts["data"]["notes"],
-        "epochs": metrics["epochs"],
-        "best_epoch": metrics["best_epoch"],
-        "validation_accuracy": metrics["validation"]["accuracy"],
-    }
-
-
-def _seeds(run: Run, dataset: Dataset) -> dict[str, Any] | None:
-    """Accuracies of the best networks of all seeds that ``run`` was trained with; None if there is one."""
-    from fertools.models.prediction import load, probabilities
-
-    runs = siblings(run)
-    if len(runs) < 2:
-        return None
-    found: dict[str, list[float]] = {"validation": [], "test": []}
-    for network in (load(other.best) for other in runs):
-        for name, accuracies in found.items():
-            split = dataset.split(name)
-            accuracies.append(
-                float(np.mean(probabilities(network, split.images).argmax(axis=1) == split.labels))
-            )
-    return {
-        "seeds": [other.config.seed for other in runs],
-        **{
-            name: {"mean": statistics.mean(accuracies), "deviation": statistics.stdev(accuracies)}
-            for name, accuracies in found.items()
-        },
-    }
 
 
 def _write_models(

@@ -27,6 +27,7 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
     import tf2onnx
 
     from fertools.export.folding import fold
+    from fertools.export.front import fold_scaling
 
     # Else it copies the graph with all weights before each of its optimizations, to go back if one fails.
     os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
@@ -40,6 +41,7 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
     function = tf.function(serve, input_signature=signature)
     model: onnx.ModelProto = tf2onnx.convert.from_function(function, signature, opset=OPSET)[0]
     fuse_dense(model)
+    fold_scaling(model)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_NAME
     # tf2onnx declares the ML operator set as well, and some runtimes refuse what they do not know.

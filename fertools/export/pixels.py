@@ -17,21 +17,24 @@ MOVES = ("Reshape", "Transpose", "Concat")
 
 
 def image_is_first_tensor(model: onnx.ModelProto) -> None:
-    """Replace Cast -> Mul(factor) -> QuantizeLinear at the front by the uint8 image itself, in place.
+    """Replace Cast (-> Mul(factor)) -> QuantizeLinear at the front by the uint8 image itself, in place.
 
     uint8 pixels with scale 1/255 and zero point 0 are already the quantized form of the 0..1 image, and so
-    they are with any other factor. A Reshape, Transpose or copying Concat before the QuantizeLinear stays,
+    they are with any other factor, and with none. A Reshape, Transpose or copying Concat before the QuantizeLinear stays,
     and moves the uint8 pixels instead. A graph with another front is left as it is.
     """
     import onnx
 
     graph = model.graph
     path = _front(graph)
-    if [node.op_type for node in path if node.op_type not in MOVES] != ["Cast", "Mul", "QuantizeLinear"]:
-        return
-    factor = _factor(graph, next(node for node in path if node.op_type == "Mul"))
-    if factor is None:
-        return
+    computed = [node for node in path if node.op_type not in MOVES]
+    match [node.op_type for node in computed]:
+        case ["Cast", "QuantizeLinear"]:
+            factor = np.ones((), np.float32)
+        case ["Cast", "Mul", "QuantizeLinear"] if (number := _factor(graph, computed[1])) is not None:
+            factor = number
+        case _:
+            return
     _, scale, zero_point = path[-1].input
     kept = [node for node in path if node.op_type in MOVES]
     source, moved = INPUT_NAME, {INPUT_NAME, *(name for node in path for name in node.output)}

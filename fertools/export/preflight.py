@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from fertools import contract
 from fertools.errors import ConfigError, RunError
-from fertools.training import Run
 
 #: All that an export folder may hold.
 FILES = frozenset(
@@ -27,24 +27,22 @@ FILES = frozenset(
 )
 
 
-def check_ready(run: Run, folder: Path, *, force: bool = False) -> None:
-    """Find what stands in the way of exporting ``run`` to ``folder``, the data aside.
+def check_folder(folder: Path, data: Mapping[str, str], *, force: bool = False) -> None:
+    """Find what stands in the way of exporting to ``folder``.
 
     Arguments:
-        run: must be finished.
-        folder: may be missing or empty, or hold an export made from the run's data.
+        folder: may be missing or empty, or hold an export made from the same data.
+        data: name and fingerprint of the data that the network was trained on.
         force: let it hold an export made from other data, too.
 
-    Raises RunError if the run is not finished or ``folder`` is in the way or cannot be written,
-    ConfigError on another Keras backend than TensorFlow.
+    Raises RunError if ``folder`` is in the way or cannot be written, ConfigError on another Keras backend
+    than TensorFlow.
     """
-    if not run.finished:
-        raise RunError(f"{run.path}: not finished; go on with 'fertools train --resume {run.path}'")
-    _check_folder(folder, run.facts["data"], force)
+    _check_folder(folder, data, force)
     _check_backend()
 
 
-def _check_folder(folder: Path, data: dict[str, str], force: bool) -> None:
+def _check_folder(folder: Path, data: Mapping[str, str], force: bool) -> None:
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir():
         raise RunError(f"{parent}: is a file; choose another folder with --out")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fertools.contract import INPUT_NAME
 from fertools.errors import ConfigError, DataError
+from fertools.export.front import first_layers, pool_before_relu
 from fertools.export.pixels import image_is_first_tensor
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ METHODS = ("minmax", "entropy", "percentile")
 #: Histogram calibration keeps every activation of every image in memory (onnxruntime#11928).
 HISTOGRAM_IMAGES = 256
 CALIBRATION_BATCH = 32
+WEIGHTED = ("Conv", "Gemm", "MatMul")
 QUANTIZED = ("Conv", "Gemm", "MaxPool", "Reshape", "Transpose", "Relu")
 
 
@@ -43,6 +45,8 @@ class QuantizeConfig:
     #: Weights of 7 bits: on x86 without VNNI, 8-bit products saturate and give wrong answers
     #: (onnxruntime#6004); 7-bit ones, -64..64, cannot, and run at the same speed.
     reduce_range: bool = True
+    #: Quantize the first convolution, too, see ``front``.
+    quantize_first: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,8 +80,8 @@ class QuantizeConfig:
 def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: QuantizeConfig) -> onnx.ModelProto:
     """Return an int8 copy of ``model`` in QDQ form: uint8 activations, int8 weights.
 
-    The last layer and the softmax stay in float: quantized, the probabilities would not sum to 1 and
-    would tie. The uint8 image itself is the first quantized tensor, so nothing is rounded at the input.
+    The last layer and the softmax, of each member of an ensemble, stay in float: quantized, the
+    probabilities would not sum to 1 and would tie. The uint8 image itself is the first quantized tensor, so nothing is rounded at the input.
 
     Arguments:
         model: a graph of ``to_onnx``.
@@ -99,13 +103,16 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
-    weighted = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
     # Histogram calibration reports its progress by print.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         # From a file: given the model itself, quantize_static moves its weights out of it.
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         prepared = onnx.ModelProto()
         prepared.CopyFrom(model)
+        kept = last_layers(prepared)
+        if not config.quantize_first:
+            pool_before_relu(prepared)
+            kept += first_layers(prepared)
         add_pre_process_metadata(prepared)  # folded and inferred already: no advice to do that, please
         onnx.save(prepared, source)
         quantize_static(
@@ -118,7 +125,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
             reduce_range=config.reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=weighted[-1:],
+            nodes_to_exclude=[node.name for node in kept],
             calibrate_method=methods[config.method],
         )
         quantized = onnx.load(target)
@@ -126,6 +133,22 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     image_is_first_tensor(quantized)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
+
+
+def last_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The layers with weights that no other such layer comes after: one, or one of each member."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    found: dict[str, onnx.NodeProto] = {}
+    waiting = [value.name for value in model.graph.output]
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None:  # the image or a constant
+            continue
+        if node.op_type in WEIGHTED:
+            found[node.name] = node
+        else:
+            waiting += node.input
+    return list(found.values())
 
 
 def calibration_images(images: NDArray[np.uint8], config: QuantizeConfig) -> NDArray[np.uint8]:

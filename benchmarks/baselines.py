@@ -1,0 +1,124 @@
+"""Train, export and verify the published networks, and write what came of it beside what was published.
+
+    python benchmarks/baselines.py fer2013.csv --out baselines
+
+Every training of ``TRAININGS`` is a `fertools train --recipe original`, for as many epochs as two CPU cores
+make in a day's work, followed by a `fertools export --quantize`, which verifies the files on the test split;
+then a `fertools sweep` of learning rates. What is finished in the folder is not done again, and what was
+interrupted goes on. With --no-training, the page is written from what is there. It is docs/baselines.md with
+its pictures, and docs/baselines.json its figures; `fertools models` shows them too, from
+fertools/models/measured.json. Needs the extra ``train``.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from baseline_report import Baselines, Outcome, page, read_outcome
+
+from fertools.evaluation import is_run
+from fertools.files import write_json, write_text
+from fertools.models.measured import Measured, write_measured
+from fertools.training import Run
+from fertools.training.compare import compare
+from fertools.training.figure import comparison_figure
+from fertools.training.sweep import is_sweep
+
+DOCS = Path(__file__).parent.parent / "docs"
+RECIPE = "original"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network trained by the recipe it was published with, but for ``epochs`` and ``options``."""
+
+    network: str
+    epochs: int
+    options: tuple[str, ...] = ()
+
+
+TRAININGS = (
+    Training("mlp", 15),
+    Training("mlp-scaled", 15),
+    Training("cnn3", 15),
+    Training("cnn3-sgd", 15),
+    Training("shallow", 30),
+    Training("sequential", 20, ("--precision", "mixed_bfloat16")),
+)
+SWEEP = (
+    *("--model", "resnet18", "--recipe", RECIPE, "--precision", "mixed_bfloat16", "--epochs", "3"),
+    *("--set", "learning_rate=0.1,0.01,0.001,0.0001,1e-6"),
+)
+
+
+def fertools(*words: object) -> int:
+    """Call the command line. Returns its exit code."""
+    command = [str(word) for word in words]
+    print(f"\n$ fertools {shlex.join(command)}", file=sys.stderr, flush=True)
+    return subprocess.run([sys.executable, "-m", "fertools", *command], check=False).returncode
+
+
+def train(training: Training, source: str, run: Path, export: Path) -> None:
+    """Do what is left to do of one network."""
+    if not is_run(run):
+        words = ("--model", training.network, "--recipe", RECIPE, "--epochs", training.epochs)
+        if fertools("train", *words, *training.options, "--data", source, "--out", run):
+            return
+    elif not Run(run).finished and fertools("train", "--resume", run, "--data", source):
+        return
+    if not (export / "report.json").is_file():
+        fertools("export", run, "--data", source, "--quantize", "--out", export)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC", help="FER2013, in any form that fertools reads")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="runs and exports go there")
+    parser.add_argument(
+        "--no-training", dest="training", action="store_false", help="write the page from what is there"
+    )
+    options = parser.parse_args()
+    runs, exports, sweep = (options.out / name for name in ("runs", "exported", "sweep"))
+    outcomes: list[Outcome] = []
+    for training in TRAININGS:
+        run, export = runs / training.network, exports / training.network
+        if options.training:
+            train(training, options.source, run, export)
+        if is_run(run) and Run(run).history():
+            outcomes.append(read_outcome(Run(run), export))
+    if options.training:
+        fertools("sweep", *SWEEP, "--data", options.source, "--out", sweep)
+    if not outcomes:
+        raise SystemExit(f"{options.out}: no run has a finished epoch, nothing to write")
+
+    compared = compare([runs / training.network for training in TRAININGS if is_run(runs / training.network)])
+    comparison_figure(compared.entries, DOCS / "baselines.png")
+    swept = compare([sweep]) if is_sweep(sweep) else None
+    if swept:
+        comparison_figure(swept.entries, DOCS / "baselines-sweep.png")
+    baselines = Baselines(
+        outcomes=tuple(outcomes),
+        sweep_command=shlex.join(["fertools", "sweep", *SWEEP, "--data", "SRC", "--out", sweep.name]),
+        sweep=tuple(entry.to_dict() for entry in swept.entries) if swept else (),
+    )
+    write_json(DOCS / "baselines.json", baselines.to_dict())
+    write_text(DOCS / "baselines.md", page(baselines))
+    write_measured(
+        {
+            outcome.network: [
+                Measured(outcome.recipe, outcome.epochs, outcome.best_validation, outcome.test["keras"])
+            ]
+            for outcome in outcomes
+            if outcome.test
+        }
+    )
+    print(f"wrote {DOCS.name}/baselines.md", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What the commands that export share: their options, and making and reporting an export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from fertools.data import Dataset
+from fertools.cli.common import emit, json_option, talk
+from fertools.errors import ConfigError
+from fertools.export import QuantizeConfig, export_subject
+from fertools.export.exporter import TARGETS
+from fertools.export.preflight import check_folder
+from fertools.export.quantization import DEFAULT_IMAGES, METHODS
+from fertools.export.subject import Subject
+from fertools.verification import BrokenGateError
+
+#: Where exports go if --out does not say.
+EXPORTED = Path("exported")
+
+
+def export_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of an export besides what is exported."""
+    for option in (
+        json_option,
+        click.option("--force", is_flag=True, help="Replace an export that was made from other data."),
+        click.option(
+            "--calibration-method", type=click.Choice(METHODS), help=f"[default: {METHODS[0]}]"
+        ),
+        click.option(
+            "--calibration-images",
+            type=click.IntRange(min=1),
+            help=f"Training images that calibrate the int8 file.  [default: {DEFAULT_IMAGES}, or all if fewer]",
+        ),
+        click.option("--quantize", is_flag=True, help="Also write an int8 file."),
+        click.option(
+            "--target",
+            type=click.Choice(TARGETS),
+            default=TARGETS[0],
+            show_default=True,
+            help="Format of the files; ort is onnxruntime's mobile format, with the operators that it needs.",
+        ),
+        click.option("--data", "source", metavar="SRC", help="The training data, if it has moved since."),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help=f"Folder to write.  [default: {EXPORTED}/MODEL]"
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def chosen_quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
+    """How to quantize, or None. Options without ``--quantize`` and wrong values are usage errors."""
+    if not quantize:
+        if images or method:
+            raise click.UsageError("--calibration-images and --calibration-method go with --quantize.")
+        return None
+    try:
+        return QuantizeConfig(images=images, method=method or METHODS[0])
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def chosen_folder(subject: Subject, out: Path | None, *, force: bool) -> Path:
+    """Where the export of ``subject`` goes, once nothing is in the way there."""
+    folder = out or EXPORTED / subject.name
+    check_folder(folder, subject.data, force=force)
+    return folder
+
+
+def write_export(
+    subject: Subject,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    quantization: QuantizeConfig | None,
+    target: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Export ``subject``, trained on ``dataset``, and report what came of it."""
+    try:
+        done = export_subject(
+            subject,
+            dataset,
+            folder,
+            quantization=quantization,
+            target=target,
+            force=force,
+            say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."),
+        )
+    except BrokenGateError as error:
+        talk(f"\n{error.report.to_text()}\n")
+        raise
+    members = done.training.get("members", [])
+    if as_json:
+        emit(
+            {
+                "folder": str(folder),
+                **({"members": members} if members else {}),
+                "calibration": done.calibration.to_dict(),
+                "verification": done.report.to_dict(),
+            }
+        )
+    else:
+        click.echo(done.report.to_text())
+    for member in members:
+        talk(
+            f"Member: {member['name']}, {member['model']}, share {member['share']:.4g}:"
+            f" {member['validation_accuracy']:.2%} on the validation split, {member['test_accuracy']:.2%} on test"
+        )
+    talk(f"Calibration: {done.calibration}")
+    talk(f"Wrote {folder}/: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+    talk(f"Next: fertools predict IMAGE --model {folder}")

@@ -1,0 +1,138 @@
+"""Several trained networks as one export, whose file takes their weighted mean inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fertools import contract
+from fertools.data import SPLITS, Dataset
+from fertools.errors import ModelError, RunError
+from fertools.evaluation import accuracy
+from fertools.export.subject import FinishedRun
+from fertools.models.ensemble import NAME, shares
+from fertools.training.provenance import earlier_commands, label
+from fertools.training.seeds import open_runs
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble."""
+
+    #: A run or an export folder.
+    path: Path
+    #: Its ``.keras`` file.
+    file: Path
+    #: The network's name.
+    model: str
+    #: Name and fingerprint of the data that it was trained on.
+    data: Mapping[str, str]
+
+
+def open_members(paths: Sequence[Path]) -> list[Member]:
+    """The networks at ``paths``: runs, folders of seeds (a member each), export folders.
+
+    Raises RunError if one is none of these or not finished, or they were not trained on the same data.
+    """
+    members = [member for path in paths for member in _members(path)]
+    first = members[0]
+    for member in members:
+        if member.data["fingerprint"] != first.data["fingerprint"]:
+            raise RunError(
+                f"{member.path}: was trained on {member.data['name']}, {first.path} on other data"
+                f" ({first.data['name']}); an ensemble's members share it"
+            )
+    return members
+
+
+def _members(path: Path) -> list[Member]:
+    if (path / contract.REPORT_FILE).is_file():
+        return [_exported(path)]
+    runs = [FinishedRun(run) for run in open_runs(path)]
+    return [Member(each.path, each.run.best, each.name, each.data) for each in runs]
+
+
+def _exported(path: Path) -> Member:
+    file = path / contract.REPORT_FILE
+    try:
+        model = json.loads(file.read_text(encoding="utf-8"))["model"]
+        data = {key: str(model["data"][key]) for key in ("name", "fingerprint")}
+        return Member(path, path / contract.KERAS_FILE, str(model["name"]), data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}: not the report of an export; make it anew with fertools export") from error
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The weighted mean of several networks, a ``Subject`` of an export.
+
+    Arguments:
+        members: two or more, see ``open_members``.
+        weights: how much each counts, positive; None for alike.
+
+    Raises ConfigError if they do not fit.
+    """
+
+    members: Sequence[Member]
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        shares(self.weights, len(self.members))
+
+    @property
+    def name(self) -> str:
+        """What all ensembles are called."""
+        return NAME
+
+    @property
+    def path(self) -> Path:
+        """The first member's."""
+        return self.members[0].path
+
+    @property
+    def data(self) -> Mapping[str, str]:
+        """What all members were trained on."""
+        return self.members[0].data
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The weights, summing to 1."""
+        return shares(self.weights, len(self.members))
+
+    def network(self) -> keras.Model:
+        """Join the members. Raises ModelError if the file of one is missing or damaged."""
+        from fertools.models.ensemble import weighted_mean
+        from fertools.models.prediction import load
+
+        return weighted_mean([load(member.file) for member in self.members], self.shares)
+
+    def training(self, dataset: Dataset) -> dict[str, Any]:
+        """The members, each measured on ``dataset`` beside their mean, and the commands that made them."""
+        from fertools.models.prediction import load, probabilities, weights_sha256
+
+        weights = self.weights or (1.0,) * len(self.members)
+        splits = {name: dataset.split(name) for name in ("validation", "test")}
+        means: dict[str, Any] = dict.fromkeys(splits, 0.0)
+        members = []
+        for member, weight, share in zip(self.members, weights, self.shares, strict=True):
+            network = load(member.file)
+            found = {}
+            for name, split in splits.items():
+                rows = probabilities(network, split.images)
+                found[f"{name}_accuracy"] = accuracy(rows, split.labels)
+                means[name] += share * rows
+            facts = {"name": label(member.path), "model": member.model, "sha256": weights_sha256(network)}
+            members.append({**facts, "weight": weight, "share": share, **found})
+        return {
+            "members": members,
+            "commands": earlier_commands(member.path for member in self.members),
+            "images": {name: int((dataset.usage == code).sum()) for code, name in enumerate(SPLITS)},
+            "notes": list(dataset.notes),
+            **{f"{name}_accuracy": accuracy(means[name], split.labels) for name, split in splits.items()},
+        }

@@ -1,0 +1,115 @@
+"""The first convolutions of a graph, which read the image itself: one, or one of each member of an ensemble.
+
+They do a hundredth of the work, and stay in float in int8 files. Quantized, one input channel fills no int8
+kernel (onnxruntime takes four times as long as in float), and 7-bit kernels there are what most of the
+disagreement with Keras came from: docs/quantization.md has both ways.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fertools.contract import INPUT_NAME
+from fertools.export.pixels import MOVES
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def fold_scaling(model: onnx.ModelProto) -> None:
+    """Multiply the factor of Cast -> Mul(factor) into the kernels of the first convolutions, in place.
+
+    A graph in which anything else reads the scaled image is left as it is.
+    """
+    import onnx
+
+    graph = model.graph
+    scaling = _scaling(graph)
+    if scaling is None or not _only_convolutions(graph, scaling[0].output[0]):
+        return
+    product, source, factor = scaling
+    kernels = {node.input[1] for node in _readers(graph, product.output[0])}
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.name in kernels}
+    if len(constants) < len(kernels):
+        return
+    for tensor in constants.values():
+        kernel = onnx.numpy_helper.to_array(tensor) * factor
+        tensor.CopyFrom(onnx.numpy_helper.from_array(kernel.astype(np.float32), tensor.name))
+    for node in graph.node:
+        node.input[:] = [source if name == product.output[0] else name for name in node.input]
+    graph.node.remove(product)
+    unread = next(tensor for tensor in graph.initializer if tensor.name in product.input)
+    if not _reading(graph, unread.name):
+        graph.initializer.remove(unread)
+
+
+def first_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The first convolutions, each with the ReLU and the pooling behind it."""
+    graph = model.graph
+    found: list[onnx.NodeProto] = []
+    starts = [node.output[0] for node in graph.node if node.op_type == "Cast" and INPUT_NAME in node.input]
+    for name in starts:
+        if not _only_convolutions(graph, name):
+            continue
+        for node in _readers(graph, name):
+            found.append(node)
+            while len(behind := _reading(graph, found[-1].output[0])) == 1 and behind[0].op_type in (
+                "Relu",
+                "MaxPool",
+            ):
+                found += behind
+    return found
+
+
+def pool_before_relu(model: onnx.ModelProto) -> None:
+    """Swap each ReLU and MaxPool behind a first convolution, in place. It changes no value.
+
+    Behind a MaxPool, onnxruntime moves the quantization that follows in front of it, to pool bytes; outside
+    its int8 convolutions, channels first, that takes ten times as long as pooling floats.
+    """
+    graph = model.graph
+    for relu in first_layers(model):
+        behind = _reading(graph, relu.output[0])
+        if relu.op_type != "Relu" or len(behind) != 1 or behind[0].op_type != "MaxPool":
+            continue
+        pool = behind[0]
+        pool.input[0], relu_output, pool_output = relu.input[0], relu.output[0], pool.output[0]
+        pool.output[0], relu.input[0], relu.output[0] = relu_output, relu_output, pool_output
+        graph.node.remove(relu)
+        graph.node.insert(list(graph.node).index(pool) + 1, relu)
+        del graph.value_info[:]  # the name between the two has the pooled shape now
+
+
+def _scaling(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, str, NDArray[Any]] | None:
+    """The Mul of the cast image by a number, what it multiplies, and the number; None without one."""
+    import onnx
+
+    numbers = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if not tensor.dims
+    }
+    for cast in _reading(graph, INPUT_NAME):
+        behind = _reading(graph, cast.output[0])
+        if cast.op_type == "Cast" and len(behind) == 1 and behind[0].op_type == "Mul":
+            for name in behind[0].input:
+                if name in numbers:
+                    return behind[0], cast.output[0], numbers[name]
+    return None
+
+
+def _reading(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    return [node for node in graph.node if name in node.input]
+
+
+def _readers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    """What reads a tensor, directly or behind operators that only move its values."""
+    found = []
+    for node in _reading(graph, name):
+        found += _readers(graph, node.output[0]) if node.op_type in MOVES else [node]
+    return found
+
+
+def _only_convolutions(graph: onnx.GraphProto, name: str) -> bool:
+    return all(node.op_type == "Conv" for node in _readers(graph, name))

@@ -1,0 +1,68 @@
+"""Several networks as one, whose answer is the weighted mean of theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fertools.contract import IMAGE_SIZE
+from fertools.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+NAME = "ensemble"
+
+
+def shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    """The weights of ``count`` networks as shares that sum to 1; None weighs them alike.
+
+    Raises ConfigError unless there is one for each, positive and finite, and at least two networks.
+    """
+    if count < 2:
+        raise ConfigError(f"an ensemble takes two networks or more, not {count}")
+    weights = weights or (1.0,) * count
+    if len(weights) != count:
+        raise ConfigError(f"{len(weights)} weights for {count} networks: give one for each, in their order")
+    for weight in weights:
+        if not (math.isfinite(weight) and weight > 0):
+            raise ConfigError(f"weight {weight:g}: must be positive; leave out what shall not count")
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def weighted_mean(networks: Sequence[keras.Model], shares: Sequence[float]) -> keras.Model:
+    """One flat network over ``networks``, of which none is changed.
+
+    Their layers stand side by side in it, those of the second as ``member2_...``, so that whatever is done
+    to a network (folding, quantizing, drawing) is done to each of them.
+
+    Arguments:
+        networks: any of ours.
+        shares: how much each counts, summing to 1.
+
+    Input: float32 (batch, 48, 48, 1) in 0..1. Output: float32 (batch, 7) probabilities.
+    """
+    import keras
+    from keras import layers
+
+    image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="scaled_image")
+    answers = []
+    for number, (network, share) in enumerate(zip(networks, shares, strict=True), 1):
+        copy = _copy(network, image, f"member{number}_")
+        share_layer = layers.Rescaling(share, dtype="float32", name=f"member{number}_share")
+        answers.append(share_layer(copy.outputs[0]))
+    return keras.Model(image, layers.Add(dtype="float32", name="probabilities")(answers), name=NAME)
+
+
+def _copy(network: keras.Model, image: Any, prefix: str) -> keras.Model:
+    """``network`` with its weights on another input, the names of its layers behind ``prefix``."""
+    import keras
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config(layer.get_config() | {"name": prefix + layer.name})
+
+    flat = keras.Model(network.inputs, network.outputs)  # a Sequential would be cloned as one layer
+    copy = keras.models.clone_model(flat, input_tensors=[image], clone_function=clone)
+    copy.set_weights(network.get_weights())
+    return copy

@@ -1,0 +1,120 @@
+"""The page of the published networks: what it says follows from the figures beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from told_run import told_run
+
+from fertools.models import NETWORKS
+from fertools.models.measured import measured
+from fertools.models.network import Published
+from fertools.training import TrainConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+
+def module(name: str) -> Any:
+    """A file of the benchmark; it is importable in a test only."""
+    return importlib.import_module(name)
+
+
+def an_export(folder: Path) -> Path:
+    """What the page reads of an export: of 4 test images the network takes 3 for Angry, and 2 rightly."""
+    confusion = [[2, 0, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0], *[[0] * 7] * 5]
+    rows = [
+        {
+            "model": form,
+            "evaluation": {"accuracy": accuracy, "confusion": confusion},
+            "agreement": agreement,
+            "bytes": size,
+        }
+        for form, accuracy, agreement, size in (
+            ("keras", 0.5, 1.0, 4_000_000),
+            ("onnx", 0.5, 1.0, 3_000_000),
+            ("int8", 0.25, 0.75, 1_000_000),
+        )
+    ]
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps({"verification": {"rows": rows}}))
+    return folder
+
+
+@pytest.fixture
+def outcome(tmp_path: Path) -> Any:
+    """Of a run of three epochs, the second its best."""
+    run = told_run(tmp_path / "run", (0.3, 0.6, 0.4), config=TrainConfig(model="cnn3", epochs=3))
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps(json.loads((tmp_path / "run" / "run.json").read_text()) | {"commands": ["fertools train"]})
+    )
+    return module("baseline_report").read_outcome(run, an_export(tmp_path / "export"))
+
+
+def test_what_is_read(outcome: Any) -> None:
+    assert (outcome.network, outcome.epochs, outcome.best_epoch) == ("cnn3", 3, 2)
+    assert (outcome.best_validation, outcome.last_validation) == (0.6, 0.4)
+    assert outcome.test == {"keras": 0.5, "onnx": 0.5, "int8": 0.25}
+    assert (outcome.most_frequent, outcome.bytes) == (0.75, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("PublicTest", 0.6),
+        ("PrivateTest", 0.5),
+        ("PublicTest + PrivateTest", 0.55),
+        ("a random 20% of all images", None),
+    ],
+)
+def test_measured_on_the_images_of_the_published_result(outcome: Any, split: str, expected: float) -> None:
+    assert module("baseline_report").measured_there(Published(0.5, split, ""), outcome) == expected
+
+
+def test_without_an_export_there_is_no_test_figure(outcome: Any) -> None:
+    report = module("baseline_report")
+    unexported = dataclasses.replace(outcome, test={}, agreement={}, bytes=None, most_frequent=None)
+    assert report.measured_there(Published(0.5, "PrivateTest", ""), unexported) is None
+    assert report.measured_there(Published(0.5, "PublicTest + PrivateTest", ""), unexported) is None
+    page = report.page(report.Baselines((unexported,), "", ()))
+    (row,) = re.findall(r"^\| `cnn3` \| 2 of 3 .*$", page, flags=re.MULTILINE)
+    assert row == "| `cnn3` | 2 of 3 | 60.00% | 40.00% | - | - | - | - | - | - |"
+
+
+def test_every_published_result_stands_on_the_page(outcome: Any) -> None:
+    report = module("baseline_report")
+    page = report.page(report.Baselines((outcome,), "", ()))
+    for network in NETWORKS.values():
+        for published in network.published:
+            row = next(line for line in page.splitlines() if f"`{network.name}` | " in line and str(published) in line)
+            assert row.endswith("| 60.00% | 3 |" if network.name == "cnn3" else "| - | not trained |")
+
+
+def test_the_page_follows_from_its_figures() -> None:
+    report = module("baseline_report")
+    baselines = report.Baselines.from_dict(json.loads((DOCS / "baselines.json").read_text()))
+    assert (DOCS / "baselines.md").read_text() == report.page(baselines)
+
+
+def test_the_package_tells_the_same() -> None:
+    document = json.loads((DOCS / "baselines.json").read_text())
+    told = {
+        outcome["network"]: (outcome["epochs"], outcome["best_validation"], outcome["test"]["keras"])
+        for outcome in document["outcomes"]
+        if outcome["test"]
+    }
+    assert told == {
+        name: (run.epochs, run.validation, run.test) for name, runs in measured().items() for run in runs
+    }
+    assert {"mlp", "mlp-scaled", "cnn3", "cnn3-sgd", "shallow", "sequential"} <= told.keys()

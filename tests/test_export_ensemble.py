@@ -1,0 +1,155 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_run import write_run
+
+from fertools.backend import import_keras
+from fertools.cli import main
+from fertools.errors import ConfigError, RunError
+from fertools.evaluation import accuracy
+from fertools.export.ensemble import Ensemble, open_members
+from fertools.export.folding import fold
+from fertools.models import build
+from fertools.models.ensemble import shares, weighted_mean
+from fertools.models.prediction import load, probabilities
+from fertools.runtime import Predictor
+
+keras = import_keras()
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["ensemble", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def other_run(small_run, small_data, tmp_path_factory):
+    """A run whose network answers otherwise than that of ``small_run``, on the same data."""
+    network = load(small_run / "best.keras")
+    random = np.random.default_rng(7)
+    weights = [array * random.normal(1, 0.1, array.shape).astype("float32") for array in network.get_weights()]
+    network.set_weights(weights)
+    return write_run(tmp_path_factory.mktemp("others") / "other", network, small_data)
+
+
+@pytest.fixture(scope="module")
+def exported(small_run, other_run, tmp_path_factory):
+    """The export of both, the first with three quarters, and the command's outcome."""
+    folder = tmp_path_factory.mktemp("exported") / "both"
+    words = ["--weights", "3,1", "--out", folder, "--quantize", "--calibration-images", 256]
+    return folder, run(small_run, other_run, *words)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"), [(None, (0.25,) * 4), ([1, 1, 2, 4], (0.125, 0.125, 0.25, 0.5))]
+)
+def test_shares_sum_to_one(weights, expected):
+    assert shares(weights, 4) == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "said"),
+    [
+        (None, 1, "two networks or more, not 1"),
+        ([1, 2], 3, "2 weights for 3 networks"),
+        ([1, 0], 2, "weight 0: must be positive"),
+        ([1, float("nan")], 2, "weight nan"),
+        ([1, float("inf")], 2, "weight inf"),
+    ],
+)
+def test_wrong_weights(weights, count, said):
+    with pytest.raises(ConfigError, match=said):
+        shares(weights, count)
+
+
+@pytest.mark.parametrize("names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("inception-resnet", "compact")])
+def test_the_mean_of_the_members(names):
+    """Sequential and functional networks, twice the same one, with and without folding."""
+    keras.utils.set_random_seed(3)
+    networks = [build(name) for name in names]
+    images = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
+    answers = [probabilities(network, images) for network in networks]
+    parts = np.arange(1, len(names) + 1) / sum(range(len(names) + 1))
+    whole = weighted_mean(networks, parts.tolist())
+    expected = sum(part * rows for part, rows in zip(parts, answers, strict=True))
+    np.testing.assert_allclose(probabilities(whole, images), expected, atol=1e-6)
+    np.testing.assert_allclose(probabilities(fold(whole), images), expected, atol=1e-5)
+    assert whole.count_params() == sum(network.count_params() for network in networks)
+    for network, rows in zip(networks, answers, strict=True):
+        np.testing.assert_array_equal(probabilities(network, images), rows)
+
+
+def test_one_file_that_averages_inside(exported, small_run, other_run, small_data):
+    folder, outcome = exported
+    assert outcome.exit_code == 0, outcome.output
+    test = small_data.split("test")
+    first, second = (probabilities(load(each / "best.keras"), test.images) for each in (small_run, other_run))
+    mean = 0.75 * first + 0.25 * second
+    predictor = Predictor(folder, precision="float32", threads=1)
+    np.testing.assert_allclose(predictor.probabilities(test.images), mean, atol=1e-5)
+    assert predictor.info.name == "ensemble"
+    int8 = Predictor(folder, precision="int8", threads=1).probabilities(test.images)
+    assert np.mean(int8.argmax(axis=1) == mean.argmax(axis=1)) >= 0.98
+    np.testing.assert_allclose(int8.sum(axis=1), 1, atol=1e-5)
+    sizes = [(folder / name).stat().st_size for name in ("model.int8.onnx", "model.onnx")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_the_report_tells_of_every_member(exported, small_run, other_run, small_data):
+    folder, outcome = exported
+    training = json.loads((folder / "report.json").read_text())["training"]
+    test = small_data.split("test")
+    for member, path, share in zip(training["members"], (small_run, other_run), (0.75, 0.25), strict=True):
+        rows = probabilities(load(path / "best.keras"), test.images)
+        assert member["test_accuracy"] == accuracy(rows, test.labels)
+        assert (member["name"], member["share"]) == (path.name, share)
+        assert f"Member: {path.name}, sequential, share {share}: " in outcome.stderr
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "an ensemble of 2 networks" in card
+    assert (
+        "\nfertools ensemble small other --weights 3,1 --data SRC --quantize --calibration-images 256\n" in card
+    )
+
+
+def test_evaluated_and_verified_like_one(exported, small_run):
+    folder, _ = exported
+    source = str(small_run.with_suffix(".npz"))
+    for command in ("verify", "evaluate"):
+        outcome = CliRunner().invoke(main, [command, str(folder), "--data", source])
+        assert outcome.exit_code == 0, outcome.output
+
+
+def test_members_from_seeds_and_exports(small_run, small_export, tmp_path):
+    for seed in (0, 1):
+        shutil.copytree(small_run, tmp_path / "all" / f"seed-{seed}")
+    members = open_members([tmp_path / "all", small_export])
+    assert [member.path.name for member in members] == ["seed-0", "seed-1", "small"]
+    assert Ensemble(members).shares == pytest.approx((1 / 3,) * 3)
+
+
+def test_what_cannot_be_joined(small_run, blank_run, tmp_path):
+    with pytest.raises(RunError, match="an ensemble's members share it"):
+        open_members([small_run, blank_run])
+    with pytest.raises(RunError, match="not a run folder"):
+        open_members([small_run, tmp_path])
+    unfinished = shutil.copytree(small_run, tmp_path / "run")
+    (unfinished / "metrics.json").unlink()
+    with pytest.raises(RunError, match="not finished"):
+        open_members([small_run, unfinished])
+
+
+@pytest.mark.parametrize("weights", ["1", "1,2,3", "1,x", "1,-1"])
+def test_usage_errors(small_run, tmp_path, weights):
+    outcome = run(small_run, small_run, "--weights", weights, "--out", tmp_path / "out")
+    assert outcome.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json(small_run, small_export, tmp_path):
+    outcome = run(small_run, small_export, "--out", tmp_path / "out", "--json")
+    assert outcome.exit_code == 0, outcome.output
+    document = json.loads(outcome.stdout)
+    assert [member["name"] for member in document["members"]] == ["small", "small"]
+    assert document["verification"]["passed"] is True
