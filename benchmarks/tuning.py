@@ -2,12 +2,12 @@
 
     python benchmarks/tuning.py exported/sequential/model.int8.onnx
 
-Tables for each batch size. The first has the microseconds an image of every layer, in onnxruntime and,
-where it is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each
-engine's own profile says. The second has ways to run the file in onnxruntime, in turns, as ratios to the time
-of the way that `Predictor` takes; all give the same answers, which is checked. The last has single images that
-come at a camera's pace, and the processor time that each costs: with several threads, onnxruntime's workers
-spin for some milliseconds after a call, lest they sleep when the next one comes. Needs the extra ``train``.
+First come ways to run the file in onnxruntime, in turns, as ratios to the time of the way that `Predictor`
+takes; all give the same answers, which is checked. Then single images at a camera's pace, and the processor
+time that each costs: with several threads, onnxruntime's workers spin for some milliseconds after a call, lest
+they sleep when the next one comes. Last the microseconds an image of every layer, in onnxruntime and, where it
+is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each engine's own
+profile says. Needs the extra ``train``.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 
 from fertools.contract import IMAGE_SIZE, INPUT_NAME
@@ -31,9 +30,8 @@ from fertools.runtime.threads import usable_cpus
 from fertools.verification.timing import in_turns, typical
 
 Run = Callable[[np.ndarray], np.ndarray]
-#: Calls of the profiled sessions, and the channels that the image is padded to for the stem.
+#: Calls of the profiled sessions.
 PROFILED_CALLS = 30
-PADDED = 4
 #: Seconds between the images of a camera, and how many a round.
 PAUSE = 0.05
 FRAMES = 20
@@ -104,31 +102,6 @@ def added(found: dict[str, list[float]]) -> dict[str, float]:
     return sums
 
 
-def padded(serialized: bytes) -> bytes:
-    """The image padded to four channels of zeros, and the stem's kernels too: same sums, wider loads."""
-    model = onnx.load_from_string(serialized)
-    graph = model.graph
-    for tensor in graph.initializer:
-        kernel = onnx.numpy_helper.to_array(tensor)
-        if kernel.ndim == 4 and kernel.shape[1] == 1:
-            wide = np.zeros((len(kernel), PADDED, *kernel.shape[2:]), kernel.dtype)
-            wide[:, :1] = kernel
-            tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
-    # The one consumer of the image is the Reshape from (n, 48, 48, 1) to (n, 1, 48, 48).
-    place, reshape = next((place, node) for place, node in enumerate(graph.node) if INPUT_NAME in node.input)
-    if reshape.op_type != "Reshape":
-        raise SystemExit(f"the image goes into {reshape.op_type}, not Reshape: nothing to pad")
-    graph.initializer.append(
-        onnx.numpy_helper.from_array(np.array([0] * 7 + [PADDED - 1], np.int64), "padding")
-    )
-    graph.node.remove(reshape)
-    graph.node.insert(place, onnx.helper.make_node("Pad", [INPUT_NAME, "padding"], ["padded"]))
-    graph.node.insert(
-        place + 1, onnx.helper.make_node("Transpose", ["padded"], [*reshape.output], perm=[0, 3, 1, 2])
-    )
-    return model.SerializeToString()
-
-
 def split(serialized: bytes, threads: int) -> Run:
     """The batch cut into as many pieces as there are threads, all run by one one-thread session."""
     run = as_run(session(serialized))
@@ -148,15 +121,11 @@ def ways(model: bytes, threads: int, images: np.ndarray) -> dict[str, Run]:
         "optimization level extended": as_run(
             session(model, threads, graph_optimization_level=levels.ORT_ENABLE_EXTENDED)
         ),
-        "optimization level basic": as_run(
-            session(model, threads, graph_optimization_level=levels.ORT_ENABLE_BASIC)
-        ),
         "optimized ahead of time": as_run(
             session(optimized, threads, graph_optimization_level=levels.ORT_DISABLE_ALL)
         ),
         "no memory pattern": as_run(session(model, threads, enable_mem_pattern=False)),
         "no memory arena": as_run(session(model, threads, enable_cpu_mem_arena=False)),
-        f"image padded to {PADDED} channels": as_run(session(padded(model), threads)),
     }
     if threads > 1:
         found["workers do not spin"] = as_run(session(model, threads, spinning=False))
@@ -188,7 +157,7 @@ def print_layers(file: Path, images: np.ndarray) -> None:
 
 def print_ways(model: bytes, images: np.ndarray, threads: int, rounds: int) -> None:
     calls = {name: lambda run=run: run(images) for name, run in ways(model, threads, images).items()}
-    times = {name: typical(found) for name, found in in_turns(calls, rounds).items()}
+    times = {name: typical(found) for name, found in in_turns(calls, rounds, threads=threads).items()}
     base = next(iter(times.values()))
     print(f"\n| way, batch {len(images)}, {threads} threads | us an image | time |\n|---|---|---|")
     for name, seconds in times.items():
@@ -229,14 +198,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     print(f"{processor()[0]} ({', '.join(int8_features())}), onnxruntime {onnxruntime.__version__}")
-    for size in options.batch:
-        shape = (size, IMAGE_SIZE, IMAGE_SIZE, 1)
-        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        print_layers(options.file, images)
+    model = options.file.read_bytes()
+    batches = [
+        np.random.default_rng(0).integers(0, 256, (size, IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8)
+        for size in options.batch
+    ]
+    for images in batches:
         for threads in options.threads:
-            print_ways(options.file.read_bytes(), images, threads, options.rounds)
-    print_frames(options.file.read_bytes(), max(options.threads), options.rounds)
-
+            print_ways(model, images, threads, options.rounds)
+    print_frames(model, max(options.threads), options.rounds)
+    for images in batches:  # last: OpenVINO decides where the threads of its process run
+        print_layers(options.file, images)
 
 
 if __name__ == "__main__":

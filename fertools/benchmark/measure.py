@@ -68,7 +68,7 @@ def benchmark(
             precision: lambda predictor=predictor, faces=faces: predictor.probabilities(faces)
             for precision, predictor in predictors.items()
         }
-        found = in_turns(calls, rounds=rounds)
+        found = in_turns(calls, rounds=rounds, threads=threads)
         medians = {name: typical(samples) for name, samples in found.items()}
         for name, samples in found.items():
             seconds = medians[name]

@@ -39,7 +39,8 @@ class Predictor:
             ``"coreml"``, ``"xnnpack"`` or onnxruntime's own names. What is asked for by name is got, or
             `ProviderError` is raised. An .ort file runs on the CPU alone.
         threads: threads that work on one prediction; by default the processors that this process may use,
-            by its affinity and its container's quota.
+            by its affinity and its container's quota. For single images at a camera's pace, 1 costs the
+            least (docs/speed.md).
         views: ``"single"``, or ``"flip"`` for the mean over each image and its mirror, which takes twice the
             work, in one run of the network.
 

@@ -13,6 +13,8 @@ ROUNDS = 7
 #: Calls of one kind in a round, and about how many seconds they may take.
 CALLS = 20
 LONGEST_ROUND = 1.0
+#: Seconds after which idle threads of any engine sleep.
+SPINNING = 0.1
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
@@ -25,16 +27,22 @@ def typical(rounds: Sequence[Sequence[float]]) -> float:
     return statistics.median(map(statistics.median, rounds))
 
 
-def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[list[float]]]:
+def in_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, *, threads: int = 1
+) -> dict[str, list[list[float]]]:
     """Seconds of each call, a list a round: after a warm-up, rounds in which the calls take turns.
 
     A drifting machine then slows all of them alike, and the ratios hold. A call that takes long is made
-    less often in a round.
+    less often in a round. Where a call has several ``threads``, each turn waits until those of the one before
+    have stopped spinning: onnxruntime's go on for some 40 ms and would take the processor.
     """
     counts = {name: calls_a_round(call) for name, call in calls.items()}
     found: dict[str, list[list[float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            if threads > 1:
+                time.sleep(SPINNING)
+                call()  # its own threads are awake then
             found[name].append([seconds(call) for _ in range(counts[name])])
     return found
 

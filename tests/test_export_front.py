@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from small_run import decisive, randomize, run_onnxruntime, small_faces
+
+from fertools.backend import import_keras
+from fertools.export import QuantizeConfig
+from fertools.export.front import first_layers, pool_before_relu
+from fertools.export.graph import to_onnx
+from fertools.export.quantization import quantize
+from fertools.models import build
+from fertools.models.ensemble import weighted_mean
+from fertools.models.prediction import probabilities
+
+keras = import_keras()
+layers = keras.layers
+
+FACES = small_faces().split("train").images[:40]
+
+
+def operators(model):
+    return [node.op_type for node in model.graph.node]
+
+
+def pooled():
+    """Two convolutions, both with ReLU and pooling, and a head."""
+    network = keras.Sequential([layers.Input((48, 48, 1))])
+    for filters in (6, 8):
+        network.add(layers.Conv2D(filters, 3, activation="relu", padding="same"))
+        network.add(layers.MaxPooling2D(3, strides=2, padding="same"))
+    network.add(layers.GlobalAveragePooling2D())
+    network.add(layers.Dense(7, activation="softmax"))
+    return randomize(network)
+
+
+def skipping():
+    """The image is read by a convolution, and again behind it."""
+    image = keras.Input((48, 48, 1))
+    found = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    found = layers.GlobalAveragePooling2D()(layers.Concatenate()([found, image]))
+    return randomize(keras.Model(image, layers.Dense(7, activation="softmax")(found)))
+
+
+def test_the_scaling_is_in_the_kernels():
+    network = decisive(pooled(), FACES)
+    model = to_onnx(network)
+    assert "Mul" not in operators(model)
+    np.testing.assert_allclose(run_onnxruntime(model, FACES), probabilities(network, FACES), atol=1e-4)
+
+
+def test_the_scaling_stays_where_something_else_reads_the_image():
+    network = decisive(skipping(), FACES)
+    model = to_onnx(network)
+    assert operators(model).count("Mul") == 1
+    assert first_layers(model) == []
+    np.testing.assert_allclose(run_onnxruntime(model, FACES), probabilities(network, FACES), atol=1e-4)
+
+
+@pytest.mark.parametrize(("second", "convolutions"), [("cnn3", 2), ("mlp-scaled", 0)])
+def test_ensembles(second, convolutions):
+    """With a member that begins with a dense layer, the scaling stays, and so does the answer."""
+    networks = [decisive(pooled(), FACES), decisive(randomize(build(second)), FACES)]
+    whole = weighted_mean(networks, (0.5, 0.5))
+    model = to_onnx(whole)
+    found = [node.op_type for node in first_layers(model)]
+    assert found.count("Conv") == convolutions
+    expected = probabilities(whole, FACES)
+    np.testing.assert_allclose(run_onnxruntime(model, FACES), expected, atol=1e-4)
+    int8 = quantize(model, FACES, QuantizeConfig(images=40))
+    np.testing.assert_allclose(run_onnxruntime(int8, FACES), expected, atol=0.1)
+
+
+def test_pooling_before_the_relu_changes_no_value():
+    model = to_onnx(decisive(pooled(), FACES))
+    expected = run_onnxruntime(model, FACES)
+    before = operators(model)
+    pool_before_relu(model)
+    at = before.index("Relu")
+    assert before[at : at + 2] == ["Relu", "MaxPool"]
+    assert operators(model)[at : at + 2] == ["MaxPool", "Relu"]
+    assert operators(model)[at + 2 :] == before[at + 2 :]  # the second one is quantized, and stays
+    np.testing.assert_array_equal(run_onnxruntime(model, FACES), expected)
