@@ -70,7 +70,10 @@ def train(training: Training, source: str, run: Path, export: Path) -> None:
     elif not Run(run).finished and fertools("train", "--resume", run, "--data", source):
         return
     if not (export / "report.json").is_file():
-        fertools("export", run, "--data", source, "--quantize", "--out", export)
+        words = ("export", run, "--data", source, "--out", export)
+        # Where int8 breaks a gate, nothing was written.
+        if fertools(*words, "--quantize"):
+            fertools(*words)
 
 
 def main() -> None:
@@ -89,14 +92,14 @@ def main() -> None:
         run, export = runs / training.network, exports / training.network
         if options.training:
             train(training, options.source, run, export)
-        if is_run(run) and Run(run).history():
+        if is_run(run) and Run(run).finished:
             outcomes.append(read_outcome(Run(run), export))
     if options.training:
         fertools("sweep", *SWEEP, "--data", options.source, "--out", sweep)
     if not outcomes:
-        raise SystemExit(f"{options.out}: no run has a finished epoch, nothing to write")
+        raise SystemExit(f"{options.out}: no run is finished, nothing to write")
 
-    compared = compare([runs / training.network for training in TRAININGS if is_run(runs / training.network)])
+    compared = compare([runs / outcome.network for outcome in outcomes])
     comparison_figure(compared.entries, DOCS / "baselines.png")
     swept = compare([sweep]) if is_sweep(sweep) else None
     if swept:

@@ -29,7 +29,9 @@ def other_run(small_run, small_data, tmp_path_factory):
     """A run whose network answers otherwise than that of ``small_run``, on the same data."""
     network = load(small_run / "best.keras")
     random = np.random.default_rng(7)
-    weights = [array * random.normal(1, 0.1, array.shape).astype("float32") for array in network.get_weights()]
+    weights = [
+        array * random.normal(1, 0.1, array.shape).astype("float32") for array in network.get_weights()
+    ]
     network.set_weights(weights)
     return write_run(tmp_path_factory.mktemp("others") / "other", network, small_data)
 
@@ -64,7 +66,9 @@ def test_wrong_weights(weights, count, said):
         shares(weights, count)
 
 
-@pytest.mark.parametrize("names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("inception-resnet", "compact")])
+@pytest.mark.parametrize(
+    "names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("inception-resnet", "compact")]
+)
 def test_the_mean_of_the_members(names):
     """Sequential and functional networks, twice the same one, with and without folding."""
     keras.utils.set_random_seed(3)
@@ -109,7 +113,8 @@ def test_the_report_tells_of_every_member(exported, small_run, other_run, small_
     card = (folder / "MODEL_CARD.md").read_text()
     assert "an ensemble of 2 networks" in card
     assert (
-        "\nfertools ensemble small other --weights 3,1 --data SRC --quantize --calibration-images 256\n" in card
+        "\nfertools ensemble small other --weights 3,1 --data SRC --quantize --calibration-images 256\n"
+        in card
     )
 
 

@@ -26,9 +26,7 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         json_option,
         click.option("--force", is_flag=True, help="Replace an export that was made from other data."),
-        click.option(
-            "--calibration-method", type=click.Choice(METHODS), help=f"[default: {METHODS[0]}]"
-        ),
+        click.option("--calibration-method", type=click.Choice(METHODS), help=f"[default: {METHODS[0]}]"),
         click.option(
             "--calibration-images",
             type=click.IntRange(min=1),
