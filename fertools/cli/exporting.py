@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from fertools.data import Dataset
 from fertools.cli.common import emit, json_option, talk
+from fertools.data import Dataset
 from fertools.errors import ConfigError
 from fertools.export import QuantizeConfig, export_subject
 from fertools.export.exporter import TARGETS
