@@ -23,10 +23,10 @@ original` trains it as its author did. This page is written by
 python benchmarks/baselines.py SRC --out baselines
 ```
 
-which trains on two CPU cores for as many epochs as stand below. One run each, seed 0, a single view; the epoch
-was chosen on PublicTest, the validation split (3,589 images), so that figures on it flatter; PrivateTest is the
-test split (3,589 images) and decided nothing. "Measured there" is the measured accuracy on the images that the
-published one was measured on. What was not trained here has no measured figure.
+which trains on two CPU cores for as many epochs as stand below. One run each, seed 0, a single view; the
+epoch was chosen on PublicTest, the validation split (3,589 images), so that figures on it flatter;
+PrivateTest is the test split (3,589 images) and decided nothing. "Measured there" is the measured accuracy on
+the images that the published one was measured on. What was not trained here has no measured figure.
 """
 
 
@@ -130,9 +130,9 @@ def page(baselines: Baselines) -> str:
         "## Measured",
         "",
         'Agreement is with Keras, on PrivateTest. "One answer" is the share of PrivateTest that gets the most'
-        " frequent answer; the most frequent label has a quarter of the images. Where int8 has no figure, it broke"
-        " a gate of the verification and was not written: another class on more than 15 of 1,000 images, or half a"
-        " point of accuracy lost.",
+        " frequent answer; the most frequent label has a quarter of the images. Where int8 has no figure, it"
+        " broke a gate of the verification and was not written: another class on more than 15 of 1,000"
+        " images, or half a point of accuracy lost.",
         "",
         "| network | best epoch | PublicTest | last epoch | PrivateTest: Keras | ONNX | int8 | int8 agreement"
         " | MB | one answer |",
@@ -142,9 +142,9 @@ def page(baselines: Baselines) -> str:
         forms = " | ".join(share(outcome.test.get(form)) for form in ("keras", "onnx", "int8"))
         size = f"{outcome.bytes / 1e6:.2f}" if outcome.bytes else "-"
         parts.append(
-            f"| `{outcome.network}` | {outcome.best_epoch} of {outcome.epochs} | {share(outcome.best_validation)}"
-            f" | {share(outcome.last_validation)} | {forms} | {share(outcome.agreement.get('int8'))}"
-            f" | {size} | {share(outcome.most_frequent)} |"
+            f"| `{outcome.network}` | {outcome.best_epoch} of {outcome.epochs}"
+            f" | {share(outcome.best_validation)} | {share(outcome.last_validation)} | {forms}"
+            f" | {share(outcome.agreement.get('int8'))} | {size} | {share(outcome.most_frequent)} |"
         )
     devices = sorted({outcome.device for outcome in outcomes.values()})
     parts += [
@@ -181,8 +181,8 @@ def sweep(baselines: Baselines) -> list[str]:
         for run in entry["validation"]:
             lines.append(
                 f"| {entry['name']} | {run['epochs']} of {entry['planned_epochs']}"
-                f" | {share(run['best_accuracy'])} | {run['best_accuracy_epoch']} | {share(run['final_accuracy'])}"
-                f" | {run['best_loss']:.4f} | {run['final_loss']:.4f} |"
+                f" | {share(run['best_accuracy'])} | {run['best_accuracy_epoch']}"
+                f" | {share(run['final_accuracy'])} | {run['best_loss']:.4f} | {run['final_loss']:.4f} |"
             )
     return [*lines, "", "![Accuracy and loss by epoch](baselines-sweep.png)", ""]
 

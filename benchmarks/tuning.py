@@ -4,10 +4,10 @@
 
 First come ways to run the file in onnxruntime, in turns, as ratios to the time of the way that `Predictor`
 takes; all give the same answers, which is checked. Then single images at a camera's pace, and the processor
-time that each costs: with several threads, onnxruntime's workers spin for some milliseconds after a call, lest
-they sleep when the next one comes. Last the microseconds an image of every layer, in onnxruntime and, where it
-is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each engine's own
-profile says. Needs the extra ``train``.
+time that each costs: with several threads, onnxruntime's workers spin for some milliseconds after a call,
+lest they sleep when the next one comes. Last the microseconds an image of every layer, in onnxruntime and,
+where it is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each
+engine's own profile says. Needs the extra ``train``.
 """
 
 import argparse

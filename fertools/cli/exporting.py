@@ -30,7 +30,8 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--calibration-images",
             type=click.IntRange(min=1),
-            help=f"Training images that calibrate the int8 file.  [default: {DEFAULT_IMAGES}, or all if fewer]",
+            help="Training images that calibrate the int8 file."
+            f"  [default: {DEFAULT_IMAGES}, or all if fewer]",
         ),
         click.option("--quantize", is_flag=True, help="Also write an int8 file."),
         click.option(
@@ -107,7 +108,8 @@ def write_export(
     for member in members:
         talk(
             f"Member: {member['name']}, {member['model']}, share {member['share']:.4g}:"
-            f" {member['validation_accuracy']:.2%} on the validation split, {member['test_accuracy']:.2%} on test"
+            f" {member['validation_accuracy']:.2%} on the validation split,"
+            f" {member['test_accuracy']:.2%} on test"
         )
     talk(f"Calibration: {done.calibration}")
     talk(f"Wrote {folder}/: {', '.join(sorted(file.name for file in folder.iterdir()))}")

@@ -122,7 +122,7 @@ class Ensemble:
         members = []
         for member, weight, share in zip(self.members, weights, self.shares, strict=True):
             network = load(member.file)
-            found = {}
+            found: dict[str, Any] = {}
             for name, split in splits.items():
                 rows = probabilities(network, split.images)
                 found[f"{name}_accuracy"] = accuracy(rows, split.labels)

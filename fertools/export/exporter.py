@@ -96,7 +96,8 @@ def export_subject(
     check_folder(folder, subject.data, force=force)
     if subject.data["fingerprint"] != dataset.fingerprint:
         raise RunError(
-            f"{subject.path}: was trained on other data than {dataset.name}; give --data what it was trained on"
+            f"{subject.path}: was trained on other data than {dataset.name};"
+            " give --data what it was trained on"
         )
     for name in ("validation", "test"):
         dataset.split(name)
@@ -139,7 +140,7 @@ def _export(
         report = verify(temporary, dataset)
         report.check(f"nothing written to {folder}: ")
         _write_models(temporary, models, target, info, report)
-        document = {
+        document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "target": target,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},

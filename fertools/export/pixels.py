@@ -20,8 +20,8 @@ def image_is_first_tensor(model: onnx.ModelProto) -> None:
     """Replace Cast (-> Mul(factor)) -> QuantizeLinear at the front by the uint8 image itself, in place.
 
     uint8 pixels with scale 1/255 and zero point 0 are already the quantized form of the 0..1 image, and so
-    they are with any other factor, and with none. A Reshape, Transpose or copying Concat before the QuantizeLinear stays,
-    and moves the uint8 pixels instead. A graph with another front is left as it is.
+    they are with any other factor, and with none. A Reshape, Transpose or copying Concat before the
+    QuantizeLinear stays, and moves the uint8 pixels instead. A graph with another front is left as it is.
     """
     import onnx
 

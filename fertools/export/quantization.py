@@ -80,8 +80,9 @@ class QuantizeConfig:
 def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: QuantizeConfig) -> onnx.ModelProto:
     """Return an int8 copy of ``model`` in QDQ form: uint8 activations, int8 weights.
 
-    The last layer and the softmax, of each member of an ensemble, stay in float: quantized, the
-    probabilities would not sum to 1 and would tie. The uint8 image itself is the first quantized tensor, so nothing is rounded at the input.
+    The first convolution stays in float, with the pooling behind it (see ``front``), and so do the last layer
+    and the softmax: quantized, the probabilities would not sum to 1 and would tie. In a network that begins
+    with a dense layer, the uint8 image itself is the first quantized tensor, so nothing is rounded there.
 
     Arguments:
         model: a graph of ``to_onnx``.
