@@ -32,7 +32,7 @@ from fertools.models.prediction import load, probabilities  # noqa: E402
 DEFAULT = QuantizeConfig(images=2048)
 VARIANTS = {
     "per channel, 7 bits, minmax of 2048": DEFAULT,
-    "first convolution too": dataclasses.replace(DEFAULT, quantize_first=True),
+    "first convolution too": dataclasses.replace(DEFAULT, float_layers=0),
     "per tensor": dataclasses.replace(DEFAULT, per_channel=False),
     "8 bits": dataclasses.replace(DEFAULT, reduce_range=False),
     "per tensor, 8 bits": dataclasses.replace(DEFAULT, per_channel=False, reduce_range=False),

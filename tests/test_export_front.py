@@ -73,7 +73,7 @@ def test_pooling_before_the_relu_changes_no_value():
     model = to_onnx(decisive(pooled(), FACES))
     expected = run_onnxruntime(model, FACES)
     before = operators(model)
-    pool_before_relu(model)
+    pool_before_relu(model, first_layers(model))
     at = before.index("Relu")
     assert before[at : at + 2] == ["Relu", "MaxPool"]
     assert operators(model)[at : at + 2] == ["MaxPool", "Relu"]

@@ -63,7 +63,7 @@ def test_the_first_convolution_stays_in_float(model, int8):
 
 
 def test_the_image_is_the_first_quantized_tensor(model, train):
-    int8 = quantize(model, train, QuantizeConfig(images=256, quantize_first=True))
+    int8 = quantize(model, train, QuantizeConfig(images=256, float_layers=0))
     node = next(node for node in int8.graph.node if "image" in node.input)
     while node.op_type in ("Reshape", "Transpose"):
         (node,) = (reader for reader in int8.graph.node if node.output[0] in reader.input)
@@ -75,7 +75,7 @@ def test_the_image_is_the_first_quantized_tensor(model, train):
 
 
 def test_a_float_first_convolution_follows_more_closely(model, int8, train, test):
-    quantized = quantize(model, train, QuantizeConfig(images=256, quantize_first=True))
+    quantized = quantize(model, train, QuantizeConfig(images=256, float_layers=0))
     expected = run_onnxruntime(model, test)
     kept, lost = (abs(run_onnxruntime(graph, test) - expected).mean() for graph in (int8, quantized))
     assert kept < 0.8 * lost

@@ -262,11 +262,16 @@ def _quantization(config: dict[str, Any] | None) -> list[str]:
         "",
         f"Static QDQ, uint8 activations and {7 if config['reduce_range'] else 8}-bit weights"
         f" {'per channel' if config['per_channel'] else 'per tensor'};"
-        f" {'' if config['quantize_first'] else 'first convolution, '}last layer and softmax in float;"
+        f" {_front(config['float_layers'])}last layer and softmax in float;"
         f" {config['method']} calibration on {config['images']:,} training images drawn with seed"
         f" {config['seed']}.",
         "",
     ]
+
+
+def _front(layers: int) -> str:
+    """Which layers at the front are in float."""
+    return {0: "", 1: "first convolution, "}.get(layers, f"first {layers} layers, ")
 
 
 def _format(document: dict[str, Any]) -> list[str]:

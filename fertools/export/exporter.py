@@ -16,9 +16,10 @@ from fertools.evaluation import confusion_figure
 from fertools.evaluation.metrics import calibration_error
 from fertools.export.calibration import Calibration, calibrate, rescaled
 from fertools.export.card import model_card
+from fertools.export.faithful import quantize_faithfully
 from fertools.export.ort_format import write_ort
 from fertools.export.preflight import check_folder
-from fertools.export.quantization import QuantizeConfig, quantize
+from fertools.export.quantization import QuantizeConfig
 from fertools.export.stamp import blank
 from fertools.export.subject import FinishedRun, Subject
 from fertools.files import replacing_folder, write_json, write_text
@@ -127,8 +128,12 @@ def _export(
     models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
     if quantization is not None:
         say(f"quantizing, calibrated on {quantization.images} training images")
-        models[contract.INT8_FILE] = quantize(
-            models[contract.ONNX_FILE], dataset.split("train").images, quantization
+        models[contract.INT8_FILE], quantization = quantize_faithfully(
+            models[contract.ONNX_FILE],
+            dataset.split("train").images,
+            validation.images,
+            quantization,
+            say,
         )
     info = _info(subject, network)
     # Resolved: a link to a folder stays one.

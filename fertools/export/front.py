@@ -1,8 +1,9 @@
-"""The first convolutions of a graph, which read the image itself: one, or one of each member of an ensemble.
+"""The front of a graph: the first convolutions, which read the image itself, and the layers behind them.
 
-They do a hundredth of the work, and stay in float in int8 files. Quantized, one input channel fills no int8
-kernel (onnxruntime takes four times as long as in float), and 7-bit kernels there are what most of the
-disagreement with Keras came from: docs/quantization.md has both ways.
+The first convolution (of each member of an ensemble) does a hundredth of the work, and stays in float in int8
+files. Quantized, one input channel fills no int8 kernel (onnxruntime takes four times as long as in float),
+and 7-bit kernels there are what most of the disagreement with Keras came from: docs/quantization.md has both
+ways.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from fertools.export.pixels import MOVES
 
 if TYPE_CHECKING:
     import onnx
+
+#: Operators with weights.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+#: What belongs to the layer before it.
+TAIL = ("Relu", "MaxPool")
 
 
 def fold_scaling(model: onnx.ModelProto) -> None:
@@ -46,32 +52,41 @@ def fold_scaling(model: onnx.ModelProto) -> None:
         graph.initializer.remove(unread)
 
 
-def first_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The first convolutions, each with the ReLU and the pooling behind it."""
+def first_layers(model: onnx.ModelProto, count: int = 1) -> list[onnx.NodeProto]:
+    """The first ``count`` layers, each with the ReLU and the pooling behind it.
+
+    The convolutions that read the image are the first layer, all together; in a graph that has none, the
+    first layer is empty. The others are those with weights, in the graph's order.
+    """
+    if count < 1:
+        return []
     graph = model.graph
-    found: list[onnx.NodeProto] = []
-    starts = [node.output[0] for node in graph.node if node.op_type == "Cast" and INPUT_NAME in node.input]
-    for name in starts:
-        if not _only_convolutions(graph, name):
-            continue
-        for node in _readers(graph, name):
-            found.append(node)
-            while len(behind := _reading(graph, found[-1].output[0])) == 1 and behind[0].op_type in (
-                "Relu",
-                "MaxPool",
-            ):
-                found += behind
+    layers = [
+        node
+        for cast in _reading(graph, INPUT_NAME)
+        if cast.op_type == "Cast" and _only_convolutions(graph, cast.output[0])
+        for node in _readers(graph, cast.output[0])
+    ]
+    first = {node.name for node in layers}
+    behind = [node for node in graph.node if node.op_type in WEIGHTED and node.name not in first]
+    return [node for layer in (*layers, *behind[: count - 1]) for node in _with_tail(graph, layer)]
+
+
+def _with_tail(graph: onnx.GraphProto, layer: onnx.NodeProto) -> list[onnx.NodeProto]:
+    found = [layer]
+    while len(behind := _reading(graph, found[-1].output[0])) == 1 and behind[0].op_type in TAIL:
+        found += behind
     return found
 
 
-def pool_before_relu(model: onnx.ModelProto) -> None:
-    """Swap each ReLU and MaxPool behind a first convolution, in place. It changes no value.
+def pool_before_relu(model: onnx.ModelProto, layers: list[onnx.NodeProto]) -> None:
+    """Swap the ReLU and the MaxPool behind those of ``layers``, in place. It changes no value.
 
     Behind a MaxPool, onnxruntime moves the quantization that follows in front of it, to pool bytes; outside
     its int8 convolutions, channels first, that takes ten times as long as pooling floats.
     """
     graph = model.graph
-    for relu in first_layers(model):
+    for relu in layers:
         behind = _reading(graph, relu.output[0])
         if relu.op_type != "Relu" or len(behind) != 1 or behind[0].op_type != "MaxPool":
             continue

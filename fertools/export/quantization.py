@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fertools.contract import INPUT_NAME
 from fertools.errors import ConfigError, DataError
-from fertools.export.front import first_layers, pool_before_relu
+from fertools.export.front import WEIGHTED, first_layers, pool_before_relu
 from fertools.export.pixels import image_is_first_tensor
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ METHODS = ("minmax", "entropy", "percentile")
 #: Histogram calibration keeps every activation of every image in memory (onnxruntime#11928).
 HISTOGRAM_IMAGES = 256
 CALIBRATION_BATCH = 32
-WEIGHTED = ("Conv", "Gemm", "MatMul")
 QUANTIZED = ("Conv", "Gemm", "MaxPool", "Reshape", "Transpose", "Relu")
 
 
@@ -45,8 +44,8 @@ class QuantizeConfig:
     #: Weights of 7 bits: on x86 without VNNI, 8-bit products saturate and give wrong answers
     #: (onnxruntime#6004); 7-bit ones, -64..64, cannot, and run at the same speed.
     reduce_range: bool = True
-    #: Quantize the first convolution, too, see ``front``.
-    quantize_first: bool = False
+    #: So many layers at the front stay in float, see ``front.first_layers``.
+    float_layers: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,9 +110,9 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         prepared = onnx.ModelProto()
         prepared.CopyFrom(model)
         kept = last_layers(prepared)
-        if not config.quantize_first:
-            pool_before_relu(prepared)
-            kept += first_layers(prepared)
+        front = first_layers(prepared, config.float_layers)
+        pool_before_relu(prepared, front)
+        kept += front
         add_pre_process_metadata(prepared)  # folded and inferred already: no advice to do that, please
         onnx.save(prepared, source)
         quantize_static(

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from small_run import run_onnxruntime
+
+from fertools.export import QuantizeConfig
+from fertools.export.faithful import quantize_faithfully
+from fertools.export.front import WEIGHTED
+from fertools.export.graph import to_onnx
+from fertools.models.prediction import load
+
+CONFIG = QuantizeConfig(images=35)
+
+
+@pytest.fixture(scope="module")
+def model(small_run):
+    return to_onnx(load(small_run / "best.keras"))
+
+
+def float_kernels(model):
+    """How many layers have kernels in float."""
+    names = {tensor.name for tensor in model.graph.initializer if tensor.data_type == 1}
+    return sum(node.op_type in WEIGHTED and node.input[1] in names for node in model.graph.node)
+
+
+def test_close_answers_are_left_alone(model, small_data):
+    """The very images that it was calibrated on, in which the small network is sure of itself."""
+    train = small_data.split("train").images
+    sure = train[run_onnxruntime(model, train).max(axis=1) > 0.9]
+    said = []
+    int8, config = quantize_faithfully(model, train, sure, CONFIG, said.append)
+    assert len(sure) > 100
+    assert (config, said) == (CONFIG, [])
+    assert float_kernels(int8) == 2  # the first and the last
+
+
+def test_layers_stay_in_float_until_the_answers_are_close(model, small_data):
+    """Calibrated on blank images, no layer behind the first is of use; one stays in int8 all the same."""
+    blank = np.zeros((35, 48, 48), np.uint8)
+    said = []
+    int8, config = quantize_faithfully(
+        model, blank, small_data.split("validation").images, CONFIG, said.append
+    )
+    assert config.float_layers == 2
+    assert float_kernels(int8) == 3
+    assert [text.rpartition(": ")[2] for text in said] == ["quantizing anew, the first 2 layers in float"]
