@@ -124,7 +124,7 @@ def _export(
     validation, test = dataset.split("validation"), dataset.split("test")
     say(f"calibrating the confidence on {len(validation)} validation images")
     calibration = calibrate(network, validation)
-    say(f"converting {subject.path} to ONNX")
+    say(f"converting {subject.name} to ONNX")
     models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
     if quantization is not None:
         say(f"quantizing, calibrated on {quantization.images} training images")
