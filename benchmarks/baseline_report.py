@@ -10,8 +10,10 @@ from fertools import contract
 from fertools.models import NETWORKS
 from fertools.models.network import Published
 from fertools.training import Run
-from fertools.training.feedback import best_epoch
+from fertools.training.comparison import Summary
 
+#: What every network here is trained by.
+RECIPE = "original"
 INTRODUCTION = """\
 # Published networks, measured
 
@@ -75,8 +77,7 @@ class Baselines:
 
 def read_outcome(run: Run, export: Path) -> Outcome:
     """What a run and its export tell."""
-    history, facts = run.history(), run.facts
-    best = best_epoch(history)
+    summary, facts = Summary.of(run.history()), run.facts
     file = export / contract.REPORT_FILE
     rows = []
     if file.is_file():
@@ -85,14 +86,14 @@ def read_outcome(run: Run, export: Path) -> Outcome:
     answers = [sum(row[answer] for row in confusion) for answer in range(len(confusion))]
     return Outcome(
         network=run.config.model,
-        recipe="original",
+        recipe=RECIPE,
         command=facts["commands"][-1],
         device=facts["device"]["name"],
         precision=facts["precision"],
-        epochs=len(history),
-        best_epoch=best.epoch,
-        best_validation=best.val_accuracy,
-        last_validation=history[-1].val_accuracy,
+        epochs=summary.epochs,
+        best_epoch=summary.best_accuracy_epoch,
+        best_validation=summary.best_accuracy,
+        last_validation=summary.final_accuracy,
         test={row["model"]: row["evaluation"]["accuracy"] for row in rows},
         agreement={row["model"]: row["agreement"] for row in rows},
         bytes=rows[-1]["bytes"] if rows else None,

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from baseline_report import Baselines, Outcome, page, read_outcome
+from baseline_report import RECIPE, Baselines, Outcome, page, read_outcome
 
 from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
@@ -28,7 +28,6 @@ from fertools.training.figure import comparison_figure
 from fertools.training.sweep import is_sweep
 
 DOCS = Path(__file__).parent.parent / "docs"
-RECIPE = "original"
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from fertools.benchmark.start import first_line
 from fertools.contract import REPORT_FILE
 from fertools.data import Dataset, Split
 from fertools.errors import FertoolsError, MissingExtraError, ModelError
+from fertools.evaluation import accuracy
 from fertools.export.quantization import QuantizeConfig, calibration_images
-from fertools.verification.gates import agreement, correct
+from fertools.verification.gates import agreement
 from fertools.verification.timing import typical
 
 HERE = Path(__file__).resolve().parent
@@ -175,7 +176,7 @@ def make_row(name: str, file: Path, turns: list[Turn], answers: dict[str, np.nda
         dtype=engine.dtype,
         # OpenVINO's weights stand beside the graph.
         bytes=sum(part.stat().st_size for part in (graph, graph.with_suffix(".bin")) if part.is_file()),
-        accuracy=correct(answer, test.labels) / len(test),
+        accuracy=accuracy(answer, test.labels),
         agreement=None if reference is None else agreement(reference, answer),
         start_seconds=statistics.median(turn.start for turn in fewest),
         peak_bytes=int(statistics.median(peaks)) if peaks else None,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fertools.evaluation import accuracy
 from fertools.verification.gates import (
     INT8_AGREEMENT,
     INT8_POINTS_LOST,
@@ -54,11 +55,11 @@ def compare(
         labels: uint8 (n,), 0..6.
     """
     return {
-        "accuracy": correct(found, labels) / len(labels),
+        "accuracy": accuracy(found, labels),
         "points_lost": 100 * (correct(native, labels) - correct(found, labels)) / len(labels),
         "agreement": agreement(native, found),
         "difference": largest_difference(native, found),
-        "float_accuracy": correct(float32, labels) / len(labels),
+        "float_accuracy": accuracy(float32, labels),
         "float_agreement": agreement(float32, found),
         "float_difference": largest_difference(float32, found),
     }

@@ -18,9 +18,10 @@ import numpy as np
 from fertools import data
 from fertools.backend import import_keras
 from fertools.data import Split
+from fertools.evaluation import accuracy
 from fertools.export.quantization import QuantizeConfig
 from fertools.processor import int8_features, processor
-from fertools.verification.gates import agreement, correct, largest_difference
+from fertools.verification.gates import agreement, largest_difference
 from fertools.verification.timing import can_pin, interleaved, one_processor
 
 import_keras()
@@ -98,7 +99,7 @@ def measure(file: Path, train: Split, validation: Split) -> list[Row]:
                 len(serialized[name]),
                 agreement(reference, found),
                 largest_difference(reference, found),
-                correct(found, validation.labels) / len(validation),
+                accuracy(found, validation.labels),
                 times[name],
                 times[name] / times["float32"],
             )

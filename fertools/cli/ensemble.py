@@ -9,7 +9,7 @@ import click
 
 from fertools import data
 from fertools.cli.common import default_source, talk
-from fertools.cli.exporting import chosen_folder, chosen_quantization, export_options, write_export
+from fertools.cli.exporting import chosen_folder, export_options, write_export
 from fertools.errors import ConfigError
 from fertools.evaluation import is_run
 from fertools.export.ensemble import Ensemble, open_members
@@ -38,9 +38,6 @@ def command(
     source: str | None,
     out: Path | None,
     force: bool,
-    quantize: bool,
-    calibration_images: int | None,
-    calibration_method: str | None,
     **options: Any,
 ) -> None:
     """Export several networks as one file that averages inside.
@@ -49,7 +46,6 @@ def command(
     The file answers with the weighted mean of their probabilities, and is verified as by fertools export:
     if a gate is broken, nothing is written and the exit code is 1.
     """
-    quantization = chosen_quantization(quantize, calibration_images, calibration_method)
     members = open_members(runs)
     try:
         subject = Ensemble(members, weights)
@@ -59,4 +55,4 @@ def command(
     known = (Run(member.path).facts["data"]["source"] for member in members if is_run(member.path))
     source = source or next(known, None) or default_source()
     talk(f"Ensemble of {len(members)} networks, data: {source}")
-    write_export(subject, data.load(source), folder, quantization=quantization, force=force, **options)
+    write_export(subject, data.load(source), folder, force=force, **options)

@@ -9,7 +9,7 @@ import click
 
 from fertools import data
 from fertools.cli.common import RUNS, talk
-from fertools.cli.exporting import chosen_folder, chosen_quantization, export_options, write_export
+from fertools.cli.exporting import chosen_folder, export_options, write_export
 from fertools.export.subject import FinishedRun
 from fertools.training import Run
 
@@ -22,9 +22,6 @@ def command(
     source: str | None,
     out: Path | None,
     force: bool,
-    quantize: bool,
-    calibration_images: int | None,
-    calibration_method: str | None,
     **options: Any,
 ) -> None:
     """Export a run to ONNX, verified on the test split.
@@ -32,10 +29,9 @@ def command(
     RUN is a finished run folder; without it, the one under runs/ that finished last. If a gate of the
     verification is broken, nothing is written, an earlier export stays, and the exit code is 1.
     """
-    quantization = chosen_quantization(quantize, calibration_images, calibration_method)
     opened = Run.open(run) if run else Run.latest_finished(RUNS)
     subject = FinishedRun(opened)
     folder = chosen_folder(subject, out, force=force)
     source = source or opened.facts["data"]["source"]
     talk(f"Run: {opened.path}, data: {source}")
-    write_export(subject, data.load(source), folder, quantization=quantization, force=force, **options)
+    write_export(subject, data.load(source), folder, force=force, **options)

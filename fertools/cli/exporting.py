@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,7 +24,22 @@ EXPORTED = Path("exported")
 
 
 def export_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of an export besides what is exported."""
+    """The options of an export besides what is exported.
+
+    The command gets those that quantize as one: ``quantization``, a QuantizeConfig or None.
+    """
+
+    @functools.wraps(function)
+    def command(
+        *args: Any,
+        quantize: bool,
+        calibration_images: int | None,
+        calibration_method: str | None,
+        **options: Any,
+    ) -> None:
+        quantization = _quantization(quantize, calibration_images, calibration_method)
+        function(*args, quantization=quantization, **options)
+
     for option in (
         json_option,
         click.option("--force", is_flag=True, help="Replace an export that was made from other data."),
@@ -46,11 +63,11 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             "--out", type=click.Path(path_type=Path), help=f"Folder to write.  [default: {EXPORTED}/MODEL]"
         ),
     ):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
-def chosen_quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
+def _quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
     """How to quantize, or None. Options without ``--quantize`` and wrong values are usage errors."""
     if not quantize:
         if images or method:

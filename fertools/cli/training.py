@@ -167,7 +167,7 @@ def _prepare(config: TrainConfig, source: str) -> tuple[Device, data.Dataset]:
     import_keras()
     device = select_device(config.device, config.devices)
     dataset = data.load(source)
-    counts = ", ".join(f"{name} {(dataset.usage == code).sum():,}" for code, name in enumerate(data.SPLITS))
+    counts = ", ".join(f"{name} {count:,}" for name, count in dataset.counts.items())
     talk(f"Data: {dataset.name}, {counts}")
     for note in dataset.notes:
         talk(f"  {note}")

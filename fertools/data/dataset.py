@@ -108,6 +108,11 @@ class Dataset:
         rows[rows] = self.is_unseen(name)
         return self._select(name, rows)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Split -> number of its images, of all splits."""
+        return {name: int(np.count_nonzero(self.usage == code)) for code, name in enumerate(SPLITS)}
+
     def is_unseen(self, name: str) -> npt.NDArray[np.bool_]:
         """Which images of one split stand in no other: bool, a value an image of ``split(name)``."""
         inside = self.usage == _code(name)
@@ -115,7 +120,7 @@ class Dataset:
 
     def _select(self, name: str, rows: npt.NDArray[np.bool_]) -> Split:
         if not rows.any():
-            held = ", ".join(f"{split} {np.count_nonzero(self.usage == i)}" for i, split in enumerate(SPLITS))
+            held = ", ".join(f"{split} {count}" for split, count in self.counts.items())
             raise DataError(
                 f"{self.name}: no {name} images (images held: {held}); give a source that has some: "
                 f"rows of Usage {USAGES[_code(name)]} in a CSV file, or a folder named {name}/"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fertools import contract
-from fertools.data import SPLITS, Dataset
-from fertools.errors import ModelError, RunError
+from fertools.data import Dataset
+from fertools.errors import RunError
 from fertools.evaluation import accuracy
-from fertools.export.subject import FinishedRun
+from fertools.export.subject import FinishedRun, read_origin
 from fertools.models.ensemble import NAME, shares
 from fertools.training.provenance import earlier_commands, label
 from fertools.training.seeds import open_runs
@@ -53,19 +52,10 @@ def open_members(paths: Sequence[Path]) -> list[Member]:
 
 def _members(path: Path) -> list[Member]:
     if (path / contract.REPORT_FILE).is_file():
-        return [_exported(path)]
+        origin = read_origin(path)
+        return [Member(path, path / contract.KERAS_FILE, origin.model, origin.data)]
     runs = [FinishedRun(run) for run in open_runs(path)]
     return [Member(each.path, each.run.best, each.name, each.data) for each in runs]
-
-
-def _exported(path: Path) -> Member:
-    file = path / contract.REPORT_FILE
-    try:
-        model = json.loads(file.read_text(encoding="utf-8"))["model"]
-        data = {key: str(model["data"][key]) for key in ("name", "fingerprint")}
-        return Member(path, path / contract.KERAS_FILE, str(model["name"]), data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file}: not the report of an export; make it anew with fertools export") from error
 
 
 @dataclass(frozen=True)
@@ -132,7 +122,7 @@ class Ensemble:
         return {
             "members": members,
             "commands": earlier_commands(member.path for member in self.members),
-            "images": {name: int((dataset.usage == code).sum()) for code, name in enumerate(SPLITS)},
+            "images": dataset.counts,
             "notes": list(dataset.notes),
             **{f"{name}_accuracy": accuracy(means[name], split.labels) for name, split in splits.items()},
         }

@@ -8,13 +8,13 @@ ways.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fertools.contract import INPUT_NAME
-from fertools.export.pixels import MOVES
+from fertools.export.nodes import MOVES, factor, readers
 
 if TYPE_CHECKING:
     import onnx
@@ -36,19 +36,19 @@ def fold_scaling(model: onnx.ModelProto) -> None:
     scaling = _scaling(graph)
     if scaling is None or not _only_convolutions(graph, scaling[0].output[0]):
         return
-    product, source, factor = scaling
-    kernels = {node.input[1] for node in _readers(graph, product.output[0])}
+    product, source, number = scaling
+    kernels = {node.input[1] for node in _users(graph, product.output[0])}
     constants = {tensor.name: tensor for tensor in graph.initializer if tensor.name in kernels}
     if len(constants) < len(kernels):
         return
     for tensor in constants.values():
-        kernel = onnx.numpy_helper.to_array(tensor) * factor
+        kernel = onnx.numpy_helper.to_array(tensor) * number
         tensor.CopyFrom(onnx.numpy_helper.from_array(kernel.astype(np.float32), tensor.name))
     for node in graph.node:
         node.input[:] = [source if name == product.output[0] else name for name in node.input]
     graph.node.remove(product)
     unread = next(tensor for tensor in graph.initializer if tensor.name in product.input)
-    if not _reading(graph, unread.name):
+    if not readers(graph, unread.name):
         graph.initializer.remove(unread)
 
 
@@ -63,9 +63,9 @@ def first_layers(model: onnx.ModelProto, count: int = 1) -> list[onnx.NodeProto]
     graph = model.graph
     layers = [
         node
-        for cast in _reading(graph, INPUT_NAME)
+        for cast in readers(graph, INPUT_NAME)
         if cast.op_type == "Cast" and _only_convolutions(graph, cast.output[0])
-        for node in _readers(graph, cast.output[0])
+        for node in _users(graph, cast.output[0])
     ]
     first = {node.name for node in layers}
     behind = [node for node in graph.node if node.op_type in WEIGHTED and node.name not in first]
@@ -74,7 +74,7 @@ def first_layers(model: onnx.ModelProto, count: int = 1) -> list[onnx.NodeProto]
 
 def _with_tail(graph: onnx.GraphProto, layer: onnx.NodeProto) -> list[onnx.NodeProto]:
     found = [layer]
-    while len(behind := _reading(graph, found[-1].output[0])) == 1 and behind[0].op_type in TAIL:
+    while len(behind := readers(graph, found[-1].output[0])) == 1 and behind[0].op_type in TAIL:
         found += behind
     return found
 
@@ -87,7 +87,7 @@ def pool_before_relu(model: onnx.ModelProto, layers: list[onnx.NodeProto]) -> No
     """
     graph = model.graph
     for relu in layers:
-        behind = _reading(graph, relu.output[0])
+        behind = readers(graph, relu.output[0])
         if relu.op_type != "Relu" or len(behind) != 1 or behind[0].op_type != "MaxPool":
             continue
         pool = behind[0]
@@ -98,33 +98,24 @@ def pool_before_relu(model: onnx.ModelProto, layers: list[onnx.NodeProto]) -> No
         del graph.value_info[:]  # the name between the two has the pooled shape now
 
 
-def _scaling(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, str, NDArray[Any]] | None:
+def _scaling(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, str, NDArray[np.float32]] | None:
     """The Mul of the cast image by a number, what it multiplies, and the number; None without one."""
-    import onnx
-
-    numbers = {
-        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if not tensor.dims
-    }
-    for cast in _reading(graph, INPUT_NAME):
-        behind = _reading(graph, cast.output[0])
+    for cast in readers(graph, INPUT_NAME):
+        behind = readers(graph, cast.output[0])
         if cast.op_type == "Cast" and len(behind) == 1 and behind[0].op_type == "Mul":
-            for name in behind[0].input:
-                if name in numbers:
-                    return behind[0], cast.output[0], numbers[name]
+            number = factor(graph, behind[0])
+            if number is not None:
+                return behind[0], cast.output[0], number
     return None
 
 
-def _reading(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
-    return [node for node in graph.node if name in node.input]
-
-
-def _readers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+def _users(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
     """What reads a tensor, directly or behind operators that only move its values."""
     found = []
-    for node in _reading(graph, name):
-        found += _readers(graph, node.output[0]) if node.op_type in MOVES else [node]
+    for node in readers(graph, name):
+        found += _users(graph, node.output[0]) if node.op_type in MOVES else [node]
     return found
 
 
 def _only_convolutions(graph: onnx.GraphProto, name: str) -> bool:
-    return all(node.op_type == "Conv" for node in _readers(graph, name))
+    return all(node.op_type == "Conv" for node in _users(graph, name))

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fertools.contract import INPUT_NAME
+from fertools.export.nodes import MOVES, factor, readers
 
 if TYPE_CHECKING:
     import onnx
-
-#: Operators that move values without changing them. A Concat counts if it copies one tensor.
-MOVES = ("Reshape", "Transpose", "Concat")
 
 
 def image_is_first_tensor(model: onnx.ModelProto) -> None:
@@ -30,9 +28,9 @@ def image_is_first_tensor(model: onnx.ModelProto) -> None:
     computed = [node for node in path if node.op_type not in MOVES]
     match [node.op_type for node in computed]:
         case ["Cast", "QuantizeLinear"]:
-            factor = np.ones((), np.float32)
-        case ["Cast", "Mul", "QuantizeLinear"] if (number := _factor(graph, computed[1])) is not None:
-            factor = number
+            scaling = np.ones((), np.float32)
+        case ["Cast", "Mul", "QuantizeLinear"] if (number := factor(graph, computed[1])) is not None:
+            scaling = number
         case _:
             return
     _, scale, zero_point = path[-1].input
@@ -49,7 +47,7 @@ def image_is_first_tensor(model: onnx.ModelProto) -> None:
         if node not in kept:
             graph.node.remove(node)
     exact: dict[str, NDArray[Any]] = {
-        scale: factor,
+        scale: scaling,
         zero_point: np.array(0, np.uint8),
     }
     for tensor in graph.initializer:
@@ -66,20 +64,9 @@ def _front(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     path: list[onnx.NodeProto] = []
     name = INPUT_NAME
     while not path or path[-1].op_type != "QuantizeLinear":
-        readers = [node for node in graph.node if name in node.input]
-        if len(readers) != 1 or (readers[0].op_type == "Concat" and {*readers[0].input} != {name}):
+        behind = readers(graph, name)
+        if len(behind) != 1 or (behind[0].op_type == "Concat" and {*behind[0].input} != {name}):
             break
-        path += readers
-        name = readers[0].output[0]
+        path += behind
+        name = behind[0].output[0]
     return path
-
-
-def _factor(graph: onnx.GraphProto, product: onnx.NodeProto) -> NDArray[np.float32] | None:
-    """The scalar, float32 (), that a Mul multiplies by; None if it is not one."""
-    import onnx
-
-    for tensor in graph.initializer:
-        if tensor.name in product.input:
-            array: NDArray[np.float32] = onnx.numpy_helper.to_array(tensor)
-            return array.reshape(()) if array.size == 1 else None
-    return None

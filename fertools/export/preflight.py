@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from fertools import contract
-from fertools.errors import ConfigError, RunError
+from fertools.errors import ConfigError, ModelError, RunError
+from fertools.export.subject import read_origin
 
 #: All that an export folder may hold.
 FILES = frozenset(
@@ -38,23 +38,24 @@ def check_folder(folder: Path, data: Mapping[str, str], *, force: bool = False) 
     Raises RunError if ``folder`` is in the way or cannot be written, ConfigError on another Keras backend
     than TensorFlow.
     """
-    _check_folder(folder, data, force)
-    _check_backend()
-
-
-def _check_folder(folder: Path, data: Mapping[str, str], force: bool) -> None:
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir():
         raise RunError(f"{parent}: is a file; choose another folder with --out")
     if not os.access(folder.absolute().parent if parent == folder else parent, os.W_OK | os.X_OK):
         raise RunError(f"{folder}: cannot be written there; choose another folder with --out")
-    held = {file.name for file in folder.iterdir()} if folder.exists() else set()
-    if not held:
-        return
-    made_from = _data_of(folder)
-    # The whole folder will be replaced: nothing may be in it that an export has not made.
-    if made_from is None or held - FILES:
-        others = ", ".join(sorted(held - FILES)[:3])
+    if folder.exists() and any(folder.iterdir()):
+        _check_replaceable(folder, data, force)
+    _check_backend()
+
+
+def _check_replaceable(folder: Path, data: Mapping[str, str], force: bool) -> None:
+    """The whole folder will be replaced: nothing may be in it that an export has not made."""
+    others = ", ".join(sorted({file.name for file in folder.iterdir()} - FILES)[:3])
+    try:
+        made_from = None if others else read_origin(folder).data
+    except ModelError:
+        made_from = None
+    if made_from is None:
         raise RunError(
             f"{folder}: holds other things than an export{others and f' ({others})'};"
             " choose another folder with --out"
@@ -64,15 +65,6 @@ def _check_folder(folder: Path, data: Mapping[str, str], force: bool) -> None:
             f"{folder}: holds an export made from {made_from['name']}, not {data['name']};"
             " replace it with --force, or choose another folder with --out"
         )
-
-
-def _data_of(folder: Path) -> dict[str, str] | None:
-    """Name and fingerprint of the data that the export in ``folder`` was made from; None if it is none."""
-    try:
-        data = json.loads((folder / contract.REPORT_FILE).read_text(encoding="utf-8"))["model"]["data"]
-        return {key: str(data[key]) for key in ("name", "fingerprint")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _check_backend() -> None:

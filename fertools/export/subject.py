@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fertools import contract
 from fertools.data import Dataset
-from fertools.errors import RunError
+from fertools.errors import ModelError, RunError
 from fertools.evaluation import accuracy
 from fertools.training import Run
 from fertools.training.provenance import label
@@ -39,6 +41,26 @@ class Subject(Protocol):
 
     def training(self, dataset: Dataset) -> dict[str, Any]:
         """What the report tells of its training, as JSON values: nothing about the machine's folders."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an export was made from."""
+
+    #: The network's name.
+    model: str
+    #: Name and fingerprint of the data that it was trained on.
+    data: Mapping[str, str]
+
+
+def read_origin(folder: Path) -> Origin:
+    """What the report of an export tells of it. Raises ModelError if ``folder`` is no export."""
+    file = folder / contract.REPORT_FILE
+    try:
+        model = json.loads(file.read_text(encoding="utf-8"))["model"]
+        return Origin(str(model["name"]), {key: str(model["data"][key]) for key in ("name", "fingerprint")})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}: not the report of an export; make it anew with fertools export") from error
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fertools.data import Split
 from fertools.errors import RunError
-from fertools.evaluation.metrics import log_loss
+from fertools.evaluation.metrics import accuracy, log_loss
 from fertools.files import replacing
 from fertools.models.prediction import probabilities
 from fertools.training.batches import Batches
@@ -114,7 +114,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         with split_over(self.config.devices, here=True):
             predicted = probabilities(self.network, self.validation.images)
         logs["val_loss"] = log_loss(predicted, self.validation.labels)
-        logs["val_accuracy"] = float(np.mean(predicted.argmax(axis=1) == self.validation.labels))
+        logs["val_accuracy"] = accuracy(predicted, self.validation.labels)
         if not math.isfinite(logs["loss"] + logs["val_loss"]):
             raise RunError(
                 f"{self.run.path}: the loss is no number in epoch {epoch + 1}; train anew, learning slower"

@@ -16,7 +16,7 @@ import numpy as np
 
 import fertools
 from fertools.backend import Device
-from fertools.data import SPLITS, Dataset, Split
+from fertools.data import Dataset, Split
 from fertools.errors import MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
@@ -79,7 +79,7 @@ def new_run(
             "source": source,
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
-            "images": {name: int((dataset.usage == code).sum()) for code, name in enumerate(SPLITS)},
+            "images": dataset.counts,
             "notes": list(dataset.notes),
         },
         "device": asdict(device),

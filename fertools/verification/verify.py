@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fertools.contract import KERAS_FILE, ONNX_FILE, ORT_FILE, PIXEL_MAX
 from fertools.data import Dataset
 from fertools.errors import ModelError
-from fertools.evaluation import evaluate, in_batches
+from fertools.evaluation import accuracy, evaluate, in_batches
 from fertools.processor import int8_features, processor
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import PRECISIONS
@@ -21,7 +21,6 @@ from fertools.verification.gates import (
     Gate,
     Probabilities,
     agreement,
-    correct,
     float_gates,
     int8_gates,
     largest_difference,
@@ -74,7 +73,7 @@ def verify(folder: Path, dataset: Dataset) -> Report:
     flipped = {name: averaged(rows, "flip") for name, rows in answers.items()}
 
     def accuracy_unseen(rows: Probabilities) -> float | None:
-        return correct(rows[unseen], split.labels[unseen]) / int(unseen.sum()) if unseen.any() else None
+        return accuracy(rows[unseen], split.labels[unseen]) if unseen.any() else None
 
     gates: list[Gate] = float_gates(measured["keras"], measured[float32], float32)
     if "int8" in measured:
@@ -90,7 +89,7 @@ def verify(folder: Path, dataset: Dataset) -> Report:
                 model=name,
                 evaluation=evaluate(rows, split.labels),
                 accuracy_unseen=accuracy_unseen(rows),
-                accuracy_flip=correct(flipped[name], split.labels) / len(split),
+                accuracy_flip=accuracy(flipped[name], split.labels),
                 accuracy_flip_unseen=accuracy_unseen(flipped[name]),
                 agreement=agreement(measured["keras"], rows),
                 difference=largest_difference(measured["keras"], rows),
