@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def sweep(baselines: Baselines) -> list[str]:
     lines = [
         "## Learning rates of resnet18",
         "",
-        "The published study trained it with five. Accuracies and losses are of PublicTest.",
+        "The published study trained it with these. Accuracies and losses are of PublicTest.",
         "",
         "```sh",
         baselines.sweep_command,
@@ -185,7 +186,25 @@ def sweep(baselines: Baselines) -> list[str]:
                 f" | {share(run['best_accuracy'])} | {run['best_accuracy_epoch']}"
                 f" | {share(run['final_accuracy'])} | {run['best_loss']:.4f} | {run['final_loss']:.4f} |"
             )
-    return [*lines, "", "![Accuracy and loss by epoch](baselines-sweep.png)", ""]
+    return [*lines, "", order(baselines.sweep), "", "![Accuracy and loss by epoch](baselines-sweep.png)", ""]
+
+
+def order(entries: Sequence[dict[str, Any]]) -> str:
+    """Whether the rate of the published results leads here, too."""
+    runs = {entry["name"]: run for entry in entries for run in entry["validation"]}
+    ranked = sorted(runs, key=lambda name: (-runs[name]["best_accuracy"], runs[name]["best_loss"]))
+    published = f"learning_rate={NETWORKS['resnet18'].recipes[RECIPE]['learning_rate']}"
+    if published not in ranked:
+        verdict = "came to no end here"
+    elif ranked[0] == published:
+        verdict = "leads here, too"
+    else:
+        verdict = f"does not lead after so few epochs: it is number {ranked.index(published) + 1}"
+    names = ", ".join(f"`{name}`" for name in ranked)
+    return (
+        f"By best accuracy (where it is equal, by loss) the order is {names}."
+        f" The published results were trained with `{published}`, which {verdict}."
+    )
 
 
 def share(value: float | None) -> str:

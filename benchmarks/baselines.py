@@ -43,7 +43,7 @@ TRAININGS = (
     Training("mlp", 15),
     Training("mlp-scaled", 15),
     Training("cnn3", 15),
-    Training("cnn3-sgd", 15),
+    Training("cnn3-sgd", 60),
     Training("shallow", 30),
     Training("sequential", 20, ("--precision", "mixed_bfloat16")),
 )

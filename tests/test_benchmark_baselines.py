@@ -105,6 +105,28 @@ def test_every_published_result_stands_on_the_page(outcome: Any) -> None:
             assert row.endswith("| 60.00% | 3 |" if network.name == "cnn3" else "| - | not trained |")
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ({"0.1": 0.5, "0.01": 0.4}, "is `learning_rate=0.1`, `learning_rate=0.01`. .* leads here, too."),
+        ({"0.1": 0.3, "0.01": 0.4}, "is `learning_rate=0.01`, `learning_rate=0.1`. .* it is number 2."),
+        ({"0.1": 0.3, "0.01": 0.3}, "is `learning_rate=0.1`, `learning_rate=0.01`. .* leads here, too."),
+        ({"0.01": 0.3}, "is `learning_rate=0.01`. .* came to no end here."),
+    ],
+)
+def test_the_order_of_learning_rates(accuracies: dict[str, float], expected: str) -> None:
+    entries = [
+        {
+            "name": f"learning_rate={rate}",
+            "validation": [{"best_accuracy": accuracy, "best_loss": 1 / float(rate)}],
+        }
+        for rate, accuracy in accuracies.items()
+    ]
+    if "0.1" not in accuracies:
+        entries.append({"name": "learning_rate=0.1", "validation": []})
+    assert re.search(expected, module("baseline_report").order(entries))
+
+
 def test_the_page_follows_from_its_figures() -> None:
     report = module("baseline_report")
     baselines = report.Baselines.from_dict(json.loads((DOCS / "baselines.json").read_text()))
