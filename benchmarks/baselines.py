@@ -12,12 +12,12 @@ fertools/models/measured.json. Needs the extra ``train``.
 
 import argparse
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from baseline_report import RECIPE, Baselines, Outcome, page, read_outcome
+from completing import complete, fertools
 
 from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
@@ -53,26 +53,16 @@ SWEEP = (
 )
 
 
-def fertools(*words: object) -> int:
-    """Call the command line. Returns its exit code."""
-    command = [str(word) for word in words]
-    print(f"\n$ fertools {shlex.join(command)}", file=sys.stderr, flush=True)
-    return subprocess.run([sys.executable, "-m", "fertools", *command], check=False).returncode
-
-
 def train(training: Training, source: str, run: Path, export: Path) -> None:
     """Do what is left to do of one network."""
-    if not is_run(run):
-        words = ("--model", training.network, "--recipe", RECIPE, "--epochs", training.epochs)
-        if fertools("train", *words, *training.options, "--data", source, "--out", run):
-            return
-    elif not Run(run).finished and fertools("train", "--resume", run, "--data", source):
+    words = ("--model", training.network, "--recipe", RECIPE, "--epochs", training.epochs, *training.options)
+    if not complete(run, source, "train", *words):
         return
     if not (export / "report.json").is_file():
-        words = ("export", run, "--data", source, "--out", export)
+        export_words = ("export", run, "--data", source, "--out", export)
         # Where int8 breaks a gate, nothing was written.
-        if fertools(*words, "--quantize"):
-            fertools(*words)
+        if fertools(*export_words, "--quantize"):
+            fertools(*export_words)
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Twice the loss of guessing all classes alike. What is above is drawn there, or one bad run would flatten
 #: all others.
 HIGHEST_LOSS = 2 * log(len(LABELS))
+#: Its figures are of augmented images, with dropout, and of weights that change from step to step.
+TRAIN = "train (while learning)"
 
 
 def history_figure(history: list[Epoch], path: Path) -> None:
@@ -31,7 +33,7 @@ def history_figure(history: list[Epoch], path: Path) -> None:
     best = best_epoch(history)
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        axes.plot(epochs, [getattr(row, name) for row in history], ".-", label="train (augmented)")
+        axes.plot(epochs, [getattr(row, name) for row in history], ".-", label=TRAIN)
         axes.plot(epochs, [getattr(row, f"val_{name}") for row in history], ".-", label="validation")
         axes.axvline(best.epoch, color="grey", linewidth=0.8, linestyle=":", label=f"best epoch {best.epoch}")
         _by_epoch(axes, name)
@@ -57,9 +59,7 @@ def comparison_figure(entries: Sequence[Entry], path: Path) -> None:
     figure = Figure(figsize=(12, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True, sharey="row")
     for row, (name, highest) in zip(panels, (("accuracy", 1.0), ("loss", HIGHEST_LOSS)), strict=True):
-        for axes, split, field in zip(
-            row, ("validation", "train (augmented)"), (f"val_{name}", name), strict=True
-        ):
+        for axes, split, field in zip(row, ("validation", TRAIN), (f"val_{name}", name), strict=True):
             for entry, colour in zip(drawn, colours, strict=False):
                 _draw_entry(axes, entry, field, highest, colour)
             _by_epoch(axes, f"{name}, {split}")
