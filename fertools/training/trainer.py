@@ -29,6 +29,7 @@ from fertools.training.config import AUGMENTATIONS, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
 from fertools.training.feedback import best_epoch, epoch_rate, is_over
 from fertools.training.figure import history_figure
+from fertools.training.fused import with_fused
 from fertools.training.inputs import ImageStore, Mixup
 from fertools.training.losses import SoftTargetLoss
 from fertools.training.optimizer import build_optimizer
@@ -135,7 +136,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
     with dtype_policy("float32"), split_over(config.devices, here=True):
         network = build(config.model)
     with dtype_policy(facts["precision"]):
-        trained = build(config.model)
+        trained = with_fused(build(config.model))
     batches = Batches(
         train_split,
         batch_size=config.batch_size,
