@@ -143,4 +143,4 @@ def test_the_package_tells_the_same() -> None:
     assert told == {
         name: (run.epochs, run.validation, run.test) for name, runs in measured().items() for run in runs
     }
-    assert {"mlp", "mlp-scaled", "cnn3", "cnn3-sgd", "shallow"} <= told.keys()
+    assert {"mlp", "mlp-scaled", "cnn3", "cnn3-sgd", "shallow", "sequential"} <= told.keys()
