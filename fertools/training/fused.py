@@ -1,8 +1,8 @@
 """BatchNormalization as one operation of TensorFlow.
 
-Keras composes it of eight, in float32, and its gradient of more: on a CPU that is a fifth of the reference
-network's step. TensorFlow's own reads and writes bfloat16, computes in float32, and takes a sixth of the
-time (`benchmarks/training.py`). XLA, which compiles the step on JAX, fuses Keras' by itself.
+Keras composes it, and its gradient, of many operations on float32 tensors; TensorFlow's own reads and writes
+bfloat16, and computes in float32. What that gains on a CPU stands in docs/recipe.md. XLA, which compiles the
+step on JAX, fuses Keras' by itself.
 """
 
 from __future__ import annotations
