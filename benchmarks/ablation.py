@@ -9,11 +9,10 @@ in ``CHANGES``. What is finished in the folder is not done again, and what was i
 docs/ablation.json its figures. All of it is PublicTest, the validation split. Needs the extra ``train``.
 """
 
-import argparse
 from pathlib import Path
 
 from ablation_report import DEFAULT, Ablation, Change, outcome_of, page
-from completing import complete
+from completing import complete, read_options
 
 from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
@@ -42,15 +41,7 @@ CHANGES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("source", metavar="SRC", help="FER2013, in any form that fertools reads")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the runs go there")
-    parser.add_argument(
-        "--no-training", dest="training", action="store_false", help="write the page from what is there"
-    )
-    options = parser.parse_args()
+    options = read_options(__doc__, "the runs go there")
     finished: list[tuple[Change, Path]] = []
     for change in CHANGES:
         run = options.out / change.folder

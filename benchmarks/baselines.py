@@ -10,14 +10,13 @@ its pictures, and docs/baselines.json its figures; `fertools models` shows them 
 fertools/models/measured.json. Needs the extra ``train``.
 """
 
-import argparse
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from baseline_report import RECIPE, Baselines, Outcome, page, read_outcome
-from completing import complete, fertools
+from completing import complete, fertools, read_options
 
 from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
@@ -66,15 +65,7 @@ def train(training: Training, source: str, run: Path, export: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("source", metavar="SRC", help="FER2013, in any form that fertools reads")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="runs and exports go there")
-    parser.add_argument(
-        "--no-training", dest="training", action="store_false", help="write the page from what is there"
-    )
-    options = parser.parse_args()
+    options = read_options(__doc__, "runs and exports go there")
     runs, exports, sweep = (options.out / name for name in ("runs", "exported", "sweep"))
     outcomes: list[Outcome] = []
     for training in TRAININGS:

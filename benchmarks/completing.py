@@ -1,5 +1,6 @@
-"""Doing with the command line what is left to do of a benchmark's runs."""
+"""What benchmarks that train share: their options, and doing what is left to do of their runs."""
 
+import argparse
 import shlex
 import subprocess
 import sys
@@ -7,6 +8,19 @@ from pathlib import Path
 
 from fertools.evaluation import is_run
 from fertools.training import Run
+
+
+def read_options(description: str, out: str) -> argparse.Namespace:
+    """The words on the command line; ``out`` is the help of --out."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC", help="FER2013, in any form that fertools reads")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=out)
+    parser.add_argument(
+        "--no-training", dest="training", action="store_false", help="write the page from what is there"
+    )
+    return parser.parse_args()
 
 
 def fertools(*words: object) -> int:
