@@ -28,6 +28,7 @@ VALUES = {
     "label_smoothing": st.floats(0, 0.9),
     "augmentation": st.sampled_from([*AUGMENTATIONS]),
     "mixup": st.floats(0, 10),
+    "dropout_scale": st.floats(0, 1),
     "class_balance": st.sampled_from(BALANCES),
     "early_stopping": st.integers(0, 100_000),
     "ema": st.floats(0, 0.99999),

@@ -41,6 +41,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "label_smoothing": (float, "Share of the target spread over all classes."),
     "augmentation": (click.Choice(tuple(AUGMENTATIONS)), "Random changes of the training images."),
     "mixup": (float, "Blend pairs of images by shares from Beta(a, a); 0 blends none."),
+    "dropout_scale": (float, "The network's dropout rates are multiplied by this; 0 drops nothing."),
     "class_balance": (click.Choice(BALANCES), "How rare classes are made up for."),
     "early_stopping": (int, "Stop after so many epochs without a better accuracy; 0 never does."),
     "ema": (float, "Momentum of the moving average of the weights; 0 switches it off."),

@@ -78,6 +78,8 @@ class TrainConfig:
     augmentation: str = "light"
     #: Images and labels are blended in pairs by shares from Beta(mixup, mixup); 0 blends none.
     mixup: float = 0.0
+    #: The network's own dropout rates are multiplied by this in training; 0 drops nothing.
+    dropout_scale: float = 1.0
     class_balance: str = "none"
     #: Stop after so many epochs without a better validation accuracy; 0 never stops early.
     early_stopping: int = 0
@@ -116,6 +118,7 @@ class TrainConfig:
             ("weight_decay", 0.0, 1.0),
             ("label_smoothing", 0.0, 0.9),
             ("mixup", 0.0, 10.0),
+            ("dropout_scale", 0.0, 1.0),
             ("early_stopping", 0, 100_000),
             ("ema", 0.0, 0.99999),
             ("seed", 0, 2**31 - 1),

@@ -27,6 +27,7 @@ from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.config import AUGMENTATIONS, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
+from fertools.training.dropout import scale_dropout
 from fertools.training.feedback import best_epoch, epoch_rate, is_over
 from fertools.training.figure import history_figure
 from fertools.training.fused import with_fused
@@ -68,13 +69,15 @@ def new_run(
 
     Raises RunError if ``path`` is taken or a teacher has no finished epoch, DataError if the data lacks a
     train or validation split, ModelError if ``weights`` is damaged, of another network or not to be had, or a
-    teacher is, ConfigError if there are no ImageNet weights for the network or a batch cannot be split over
-    the devices.
+    teacher is, ConfigError if there are no ImageNet weights for the network, it has no dropout to scale, or a
+    batch cannot be split over the devices.
     """
     for name in ("train", "validation"):
         dataset.split(name)
     with split_over(config.devices):
         check_split(min(config.batch_size, len(dataset.split("train"))))
+    if config.dropout_scale != 1:
+        scale_dropout(build(config.model), config.dropout_scale)  # can it?
     facts: dict[str, Any] = {
         "data": {
             "source": source,
@@ -137,6 +140,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
         network = build(config.model)
     with dtype_policy(facts["precision"]):
         trained = with_fused(build(config.model))
+    scale_dropout(trained, config.dropout_scale)
     batches = Batches(
         train_split,
         batch_size=config.batch_size,
