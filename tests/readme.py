@@ -25,21 +25,26 @@ def current(text: str) -> str:
     """The README with its generated blocks renewed."""
     blocks = {"result": result(), "help": help_texts()}
     if PEERS.is_file():
-        blocks["peers"] = peers(json.loads(PEERS.read_text()))
+        blocks["peers"] = peers(json.loads(PEERS.read_text()), reports())
     for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         text = re.sub(f"{begin}.*?{end}", lambda _: begin + block + end, text, flags=re.DOTALL)  # noqa: B023
     return text
 
 
+def reports() -> dict[str, dict[str, Any]]:
+    """The reports of the shipped models by their names."""
+    return {name: json.loads((EXPORTED / name / "report.json").read_text()) for name in SHIPPED}
+
+
 def result() -> str:
     """The table of the shipped models, with the commands that made and show it."""
-    reports = {name: json.loads((EXPORTED / name / "report.json").read_text()) for name in SHIPPED}
+    shipped = reports()
     lines = [
         "| | | accuracy | de-duplicated | flip views | macro F1 | ECE | agrees with Keras | MB | ms/image |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, report in reports.items():
+    for name, report in shipped.items():
         for row in report["verification"]["rows"]:
             scores = row["evaluation"]
             lines.append(
@@ -47,7 +52,7 @@ def result() -> str:
                 f" | {row['accuracy_flip']:.2%} | {scores['macro_f1']:.2%} | {scores['ece']:.2%}"
                 f" | {row['agreement']:.2%} | {row['bytes'] / 1e6:.2f} | {row['milliseconds']:.2f} |"
             )
-    verification = next(iter(reports.values()))["verification"]
+    verification = next(iter(shipped.values()))["verification"]
     environment = verification["environment"]
     lines += [
         "",
@@ -59,12 +64,12 @@ def result() -> str:
         f" {environment['processor']}"
         f" ({', '.join(environment['int8_features'])}).",
         "",
-        *(f"- {_line(name, report)}" for name, report in reports.items()),
+        *(f"- {_line(name, report)}" for name, report in shipped.items()),
         "",
         "Measured again by",
         "",
         "```sh",
-        *(f"fertools verify exported/{name} --data fer2013.csv" for name in reports),
+        *(f"fertools verify exported/{name} --data fer2013.csv" for name in shipped),
         "```",
         "",
     ]

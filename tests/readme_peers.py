@@ -7,9 +7,17 @@ from typing import Any
 
 Document = dict[str, Any]
 
+#: The engine whose accuracy an export's report has, too.
+OURS = "fertools int8"
 
-def peers(report: Document) -> str:
-    """The tables, with the picture and the command that made both."""
+
+def peers(report: Document, shipped: dict[str, Document]) -> str:
+    """The tables, with the picture and the command that made both.
+
+    Arguments:
+        report: what the benchmark wrote.
+        shipped: the reports of the models that ship, by name.
+    """
     versions = ", ".join(f"{package} {version}" for package, version in report["versions"].items())
     seconds = report["imports"]
     imports = (
@@ -26,6 +34,7 @@ def peers(report: Document) -> str:
         " else float32 ones (Keras, tf.function, LiteRT fp32). Start, peak memory: to its first prediction."
         f" {report['processor']} ({', '.join(report['int8_features'])}); {versions}.",
         "",
+        *earlier(report, shipped),
         *left_out(report),
         "How fertools int8 stands:",
         "",
@@ -60,6 +69,22 @@ def engines(report: Document) -> Iterator[str]:
                 f"| {model['name']} | {row['engine']} | {row['accuracy']:.2%} | {agreement}"
                 f" | {row['bytes'] / 1e6:.2f} | {row['start_seconds']:.2f} | {peak} | {times} |"
             )
+
+
+def earlier(report: Document, shipped: dict[str, Document]) -> Iterator[str]:
+    """A line a model that has got other weights since, told by its accuracy, and an empty one after each."""
+    for model in report["models"]:
+        if model["name"] not in shipped or OURS in model["left_out"]:
+            continue
+        (then,) = (row["accuracy"] for row in model["rows"] if row["engine"] == OURS)
+        rows = shipped[model["name"]]["verification"]["rows"]
+        (now,) = (row["evaluation"]["accuracy"] for row in rows if row["model"] == "int8")
+        if then != now:
+            yield (
+                f"`{model['name']}` had other weights then, {then:.2%} in int8 against {now:.2%} now: its"
+                " accuracies in this table are theirs, its times and sizes are those of the network."
+            )
+            yield ""
 
 
 def left_out(report: Document) -> Iterator[str]:

@@ -150,8 +150,8 @@ def test_what_fails_is_left_out_and_the_rest_goes_on(small_run, small_export, tm
         assert row["agreement"] is None
         assert [len(speed["rounds"]) for speed in row["speeds"]] == [2]
     assert not model["standings"]
-    assert "- broken without tf.function: the export has no model.keras\n" in peers(document)
-    assert " | - | " in peers(document)
+    assert "- broken without tf.function: the export has no model.keras\n" in peers(document, {})
+    assert " | - | " in peers(document, {})
 
 
 def test_no_export(small_run, tmp_path):
@@ -185,10 +185,21 @@ print(readme.current("before\\n<!-- begin peers -->\\n<!-- end peers -->\\nafter
         file.write_text(json.dumps(document))
     empty, filled = found
     assert empty == "before\n<!-- begin peers -->\n<!-- end peers -->\nafter"
-    assert filled == empty.replace("<!-- end", peers(document) + "<!-- end")
+    assert filled == empty.replace("<!-- end", peers(document, {}) + "<!-- end")
     assert "| small | Keras predict | 12.35% | 100.00% | " in filled
     assert "\n| small | one thread, batch 3 | " in filled
     tables = [line.count("|") for line in filled.splitlines() if line.startswith("|")]
     engines = len(document["models"][0]["rows"])
     assert tables == [10] * (engines + 2) + [8] * 4
     assert document["command"] in filled
+
+
+@pytest.mark.parametrize(("now", "told"), [(0.75, True), (0.5, False)])
+def test_the_readme_tells_of_earlier_weights(done, now, told):
+    _, document = done
+    (model,) = document["models"]
+    (ours,) = (row for row in model["rows"] if row["engine"] == "fertools int8")
+    ours["accuracy"] = 0.5
+    rows = [{"model": "onnx"}, {"model": "int8", "evaluation": {"accuracy": now}}]
+    block = peers(document, {"small": {"verification": {"rows": rows}}})
+    assert ("\n`small` had other weights then, 50.00% in int8 against 75.00% now: " in block) == told
