@@ -58,6 +58,17 @@ def test_what_came_before(tmp_path):
         (tmp_path / name / "run.json").write_text(json.dumps({"commands": commands}))
     export = tmp_path / "export"
     export.mkdir()
-    (export / "report.json").write_text(json.dumps({"training": {"commands": ["c"]}}))
+    (export / "report.json").write_text(json.dumps({"training": {"run": "two", "commands": ["a", "b"]}}))
     paths = [tmp_path / "two" / "best.keras", tmp_path / "one", export, tmp_path / "elsewhere.keras"]
-    assert earlier_commands(paths) == ["a", "b", "c"]
+    assert earlier_commands(paths) == ["a", "b", "fertools export two --data SRC --out export"]
+
+
+def test_an_ensemble_came_before(tmp_path):
+    """An export's file tells of the export, too."""
+    members = [{"name": "one", "weight": 1.0}, {"name": "all/seed-2", "weight": 2.5}]
+    training = {"members": members, "commands": ["a", "b"]}
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "report.json").write_text(json.dumps({"training": training}))
+    *before, own = earlier_commands([tmp_path / "both" / "model.keras"])
+    assert before == ["a", "b"]
+    assert own == "fertools ensemble one all/seed-2 --weights 1,2.5 --data SRC --out both"

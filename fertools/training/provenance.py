@@ -54,13 +54,23 @@ def earlier_commands(paths: Iterable[Path]) -> list[str]:
         folder = path if path.is_dir() else path.parent
         for file, find in ((folder / "run.json", _of_run), (folder / contract.REPORT_FILE, _of_export)):
             if file.is_file():
-                commands.update(dict.fromkeys(find(json.loads(file.read_text(encoding="utf-8")))))
+                facts = json.loads(file.read_text(encoding="utf-8"))
+                commands.update(dict.fromkeys(find(facts, label(folder))))
     return list(commands)
 
 
-def _of_run(facts: Mapping[str, Any]) -> list[str]:
+def _of_run(facts: Mapping[str, Any], name: str) -> list[str]:
     return list(facts.get("commands", ()))
 
 
-def _of_export(report: Mapping[str, Any]) -> list[str]:
-    return list(report.get("training", {}).get("commands", ()))
+def _of_export(report: Mapping[str, Any], name: str) -> list[str]:
+    """Those of its run or its members, and the one that makes its network ``name``."""
+    training = report.get("training", {})
+    words = []
+    if "run" in training:
+        words = ["export", training["run"]]
+    elif members := training.get("members"):
+        weights = ",".join(f"{member['weight']:g}" for member in members)
+        words = ["ensemble", *(member["name"] for member in members), "--weights", weights]
+    own = [shlex.join(["fertools", *words, "--data", "SRC", "--out", name])] if words else []
+    return [*training.get("commands", ()), *own]
