@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from fertools import contract
 from fertools.evaluation.metrics import BINS
 from fertools.export.notes import USE, data_note
 from fertools.export.quantization import METHODS, QuantizeConfig
+from fertools.training.provenance import export_command
 
 
 def model_card(document: dict[str, Any]) -> str:
@@ -237,13 +237,7 @@ def _export_command(
     training: dict[str, Any], target: str, quantization: dict[str, Any] | None, available: int
 ) -> str:
     """The command with the options that are not the defaults."""
-    if members := training.get("members"):
-        command = shlex.join(["fertools", "ensemble", *(each["name"] for each in members)])
-        if len({each["share"] for each in members}) > 1:
-            command += " --weights " + ",".join(f"{each['weight']:g}" for each in members)
-    else:
-        command = f"fertools export {shlex.quote(training['run'])}"
-    command += " --data SRC"
+    command = export_command(training)
     command += f" --target {target}" if target != "onnx" else ""
     if quantization is None:
         return command

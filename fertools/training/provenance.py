@@ -65,12 +65,21 @@ def _of_run(facts: Mapping[str, Any], name: str) -> list[str]:
 
 def _of_export(report: Mapping[str, Any], name: str) -> list[str]:
     """Those of its run or its members, and the one that makes its network ``name``."""
-    training = report.get("training", {})
-    words = []
-    if "run" in training:
+    if "training" not in report:
+        return []
+    training = report["training"]
+    return [*training["commands"], f"{export_command(training)} --out {shlex.quote(name)}"]
+
+
+def export_command(training: Mapping[str, Any]) -> str:
+    """The command that makes an export from its run or its members, as its report tells of them.
+
+    What else it was told does not change its network.
+    """
+    if members := training.get("members"):
+        words = ["ensemble", *(member["name"] for member in members)]
+        if len({member["weight"] for member in members}) > 1:
+            words += ["--weights", ",".join(f"{member['weight']:g}" for member in members)]
+    else:
         words = ["export", training["run"]]
-    elif members := training.get("members"):
-        weights = ",".join(f"{member['weight']:g}" for member in members)
-        words = ["ensemble", *(member["name"] for member in members), "--weights", weights]
-    own = [shlex.join(["fertools", *words, "--data", "SRC", "--out", name])] if words else []
-    return [*training.get("commands", ()), *own]
+    return shlex.join(["fertools", *words, "--data", "SRC"])
