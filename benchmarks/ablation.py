@@ -1,17 +1,18 @@
-"""Change one thing of the default recipe at a time, and write what becomes of the accuracy.
+"""Change one thing of a training recipe at a time, and write what becomes of the accuracy.
 
     python benchmarks/ablation.py fer2013.csv --out ablation
 
-Trains the network `compact`, which has a tenth of the reference network's multiply-adds, for a few epochs by
-the default recipe (three seeds, whose spread tells which differences count) and once for every other change
-in ``CHANGES``. What is finished in the folder is not done again, and what was interrupted goes on. With
---no-training, the page is written from what is there: docs/ablation.md with its picture, and
-docs/ablation.json its figures. All of it is PublicTest, the validation split. Needs the extra ``train``.
+Trains the runs of ``STUDIES``: a few epochs of `compact`, which has a tenth of the reference network's
+multiply-adds, for every change alone (three seeds of the recipe that they start from, whose spread tells
+which differences count), then what was to be decided at greater length, or on the reference network. What
+is finished in the folder is not done again, and what was interrupted goes on. With --no-training, the page
+is written from what is there: docs/ablation.md with its pictures, and docs/ablation.json its figures. All of
+it is PublicTest, the validation split. Needs the extra ``train``.
 """
 
 from pathlib import Path
 
-from ablation_report import DEFAULT, Ablation, Change, outcome_of, page
+from ablation_report import Ablation, Change, Result, Study, outcome_of, page, result_of
 from completing import complete, read_options
 
 from fertools.evaluation import is_run
@@ -21,52 +22,92 @@ from fertools.training.compare import compare
 from fertools.training.figure import comparison_figure
 
 DOCS = Path(__file__).parent.parent / "docs"
-MODEL = "compact"
-EPOCHS = 12
-CHANGES = (
-    Change(DEFAULT),
-    Change(f"{DEFAULT}, seed 1", "--seed 1"),
-    Change(f"{DEFAULT}, seed 2", "--seed 2"),
-    Change("no label smoothing", "--label-smoothing 0"),
-    Change("mirror images only", "--augmentation flip"),
-    Change("strong augmentation", "--augmentation strong"),
-    Change("mixup", "--mixup 0.2"),
-    Change("a quarter of the weight decay", "--weight-decay 0.0005"),
-    Change("twice the learning rate", "--learning-rate 0.1"),
-    Change("constant learning rate", "--schedule constant"),
-    Change("no averaged weights", "--ema 0"),
-    Change("AdamW", "--optimizer adamw --learning-rate 0.001 --weight-decay 0.1"),
-    Change("a teacher", "--teachers exported/compact --label-share 0.4", command="distill"),
+
+#: The recipe that the search began with, in full: it must stay what it was when the defaults change.
+START = (
+    "--optimizer sgd --learning-rate 0.05 --schedule cosine --weight-decay 0.002 --label-smoothing 0.1"
+    " --augmentation light --mixup 0 --ema 0.999"
+)
+
+STUDIES = (
+    Study(
+        "Each change alone",
+        model="compact",
+        epochs=12,
+        common=START,
+        changes=(
+            Change("the starting recipe"),
+            Change("the starting recipe, seed 1", "--seed 1"),
+            Change("the starting recipe, seed 2", "--seed 2"),
+            Change("no label smoothing", "--label-smoothing 0"),
+            Change("mirror images only", "--augmentation flip"),
+            Change("strong augmentation", "--augmentation strong"),
+            Change("mixup", "--mixup 0.2"),
+            Change("a quarter of the weight decay", "--weight-decay 0.0005"),
+            Change("twice the learning rate", "--learning-rate 0.1"),
+            Change("constant learning rate", "--schedule constant"),
+            Change("no averaged weights", "--ema 0"),
+            Change("AdamW", "--optimizer adamw --learning-rate 0.001 --weight-decay 0.1"),
+            Change("a teacher", "--teachers exported/compact --label-share 0.4", command="distill"),
+        ),
+    ),
+    Study(
+        "What a longer run wants",
+        model="compact",
+        epochs=40,
+        common=f"{START} --learning-rate 0.1",
+        changes=(
+            Change("light augmentation"),
+            Change("strong augmentation", "--augmentation strong"),
+            Change("constant learning rate of the same mean", "--schedule constant --learning-rate 0.05"),
+        ),
+    ),
+    Study(
+        "Dropout of the reference network",
+        model="sequential",
+        epochs=4,
+        common=f"{START} --dropout-scale 1",
+        changes=(
+            Change("dropout"),
+            Change("no dropout", "--dropout-scale 0"),
+        ),
+    ),
 )
 
 
 def main() -> None:
     options = read_options(__doc__, "the runs go there")
-    finished: list[tuple[Change, Path]] = []
-    for change in CHANGES:
-        run = options.out / change.folder
+    results = []
+    for study in STUDIES:
+        folder = options.out / study.folder
         if options.training:
-            words = ("--model", MODEL, "--epochs", EPOCHS, *change.options.split())
-            complete(run, options.source, change.command, *words)
-        if is_run(run) and Run(run).finished:
-            finished.append((change, run))
-    if [change.name for change, _ in finished[:1]] != [DEFAULT]:
-        raise SystemExit(f"{options.out}: the default recipe's run is not finished, nothing to compare with")
+            for change in study.changes:
+                given = [*study.common.split(), *change.options.split()]
+                words = ("--model", study.model, "--epochs", study.epochs, *given)
+                complete(folder / change.folder, options.source, change.command, *words)
+        results += summed_up(study, folder)
+    if not results:
+        raise SystemExit(f"{options.out}: no study's first run is finished, nothing to compare with")
 
-    entries = compare([run for _, run in finished]).entries
-    comparison_figure(entries, DOCS / "ablation.png")
-    facts = Run(finished[0][1]).facts
-    ablation = Ablation(
-        model=MODEL,
-        epochs=EPOCHS,
-        device=facts["device"]["name"],
-        precision=facts["precision"],
-        outcomes=tuple(
-            outcome_of(change, entry) for (change, _), entry in zip(finished, entries, strict=True)
-        ),
-    )
+    facts = Run(options.out / STUDIES[0].folder / STUDIES[0].changes[0].folder).facts
+    ablation = Ablation(facts["device"]["name"], facts["precision"], tuple(results))
     write_json(DOCS / "ablation.json", ablation.to_dict())
     write_text(DOCS / "ablation.md", page(ablation))
+
+
+def summed_up(study: Study, folder: Path) -> list[Result]:
+    """What came of the finished runs, with the picture drawn; nothing where the first is not finished."""
+    finished = [
+        change
+        for change in study.changes
+        if is_run(folder / change.folder) and Run(folder / change.folder).finished
+    ]
+    if finished[:1] != [*study.changes[:1]]:
+        return []
+    entries = compare([folder / change.folder for change in finished]).entries
+    comparison_figure(entries, DOCS / f"ablation-{study.folder}.png")
+    outcomes = (outcome_of(change, entry) for change, entry in zip(finished, entries, strict=True))
+    return [result_of(study, tuple(outcomes))]
 
 
 if __name__ == "__main__":

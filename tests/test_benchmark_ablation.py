@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,53 +27,85 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def ablation(report: Any, tmp_path: Path) -> Any:
-    """The default recipe with two seeds, and one change, which is better."""
+def study(report: Any) -> Any:
+    """A recipe with two seeds, and one change."""
     changes = (
-        report.Change(report.DEFAULT),
-        report.Change(f"{report.DEFAULT}, seed 1", "--seed 1"),
+        report.Change("the start"),
+        report.Change("the start, seed 1", "--seed 1"),
         report.Change("a teacher", "--teachers exported/compact", command="distill"),
     )
+    return report.Study("Each alone", "compact", 2, "--mixup 0", changes)
+
+
+@pytest.fixture
+def ablation(report: Any, study: Any, tmp_path: Path) -> Any:
+    """What came of the study: the change is better."""
     told = ((0.3, 0.6), (0.3, 0.585), (0.65, 0.62))
     runs = [
         told_run(tmp_path / change.folder, accuracies).path
-        for change, accuracies in zip(changes, told, strict=True)
+        for change, accuracies in zip(study.changes, told, strict=True)
     ]
-    outcomes = [
-        report.outcome_of(change, entry) for change, entry in zip(changes, compare(runs).entries, strict=True)
-    ]
-    return report.Ablation("compact", 2, "some CPU", "float32", tuple(outcomes))
+    entries = compare(runs).entries
+    outcomes = (report.outcome_of(*pair) for pair in zip(study.changes, entries, strict=True))
+    return report.Ablation("some CPU", "float32", (report.result_of(study, tuple(outcomes)),))
 
 
 def test_rows(report: Any, ablation: Any) -> None:
     rows = [line for line in report.page(ablation).splitlines() if line.startswith("| ")][1:]
     assert rows == [
-        "| the default recipe |  | 60.00% |  | 2 | 0.4000 |  | 70.0% |",
-        "| the default recipe, seed 1 | `--seed 1` | 58.50% | -1.50 | 2 | 0.4150 | +0.0150 | 68.5% |",
+        "| the start |  | 60.00% |  | 2 | 0.4000 |  | 70.0% |",
+        "| the start, seed 1 | `--seed 1` | 58.50% | -1.50 | 2 | 0.4150 | +0.0150 | 68.5% |",
         "| a teacher | `fertools distill --teachers exported/compact` | 65.00% | +5.00 | 1 | 0.3500"
         " | -0.0500 | 72.0% |",
     ]
 
 
 def test_what_differences_count(report: Any, ablation: Any) -> None:
-    assert "2 seeds of the default recipe lie 1.50 points apart" in report.page(ablation)
+    page = report.page(ablation)
+    assert "`compact`, 2 epochs, every run with `--mixup 0`." in page
+    assert "2 seeds of the start lie 1.50 points and 0.0150 in log loss apart" in page
 
 
 def test_written_and_read(report: Any, ablation: Any) -> None:
-    assert report.Ablation.from_dict(ablation.to_dict()) == ablation
+    assert report.Ablation.from_dict(json.loads(json.dumps(ablation.to_dict()))) == ablation
+
+
+def test_the_page_is_of_the_figures_beside_it(report: Any) -> None:
+    figures = json.loads((ROOT / "docs" / "ablation.json").read_text(encoding="utf-8"))
+    ablation = report.Ablation.from_dict(figures)
+    assert (ROOT / "docs" / "ablation.md").read_text(encoding="utf-8") == report.page(ablation)
+    for result in ablation.results:
+        assert (ROOT / "docs" / f"ablation-{result.folder}.png").is_file()
+
+
+def test_what_is_unfinished_is_left_out(report: Any, study: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    ablation = importlib.import_module("ablation")
+    monkeypatch.setattr(ablation, "DOCS", tmp_path)
+    assert ablation.summed_up(study, tmp_path) == []
+    told_run(tmp_path / study.changes[0].folder, (0.3, 0.6))
+    (result,) = ablation.summed_up(study, tmp_path)
+    assert [outcome.name for outcome in result.outcomes] == ["the start"]
+    assert (tmp_path / "ablation-each-alone.png").is_file()
 
 
 def test_the_changes_are_options(report: Any) -> None:
     """Each is accepted by the command line, and none gives an option the value that it has anyhow."""
+    for study in importlib.import_module("ablation").STUDIES:
+        common = parsed("train", study.common)
+        assert common.keys() <= {field.name for field in dataclasses.fields(TrainConfig)}
+        for change in study.changes:
+            given = parsed(change.command, change.options)
+            assert bool(given) == bool(change.options)
+            assert given.items().isdisjoint((TrainConfig().to_dict() | common).items())
+
+
+def parsed(command: str, options: str) -> dict[str, Any]:
+    """The values that ``options`` give to the command."""
     from fertools.cli import main
 
-    for change in importlib.import_module("ablation").CHANGES:
-        command = main.get_command(click.Context(main), change.command)
-        context = command.make_context(change.command, change.options.split())
-        given = {
-            name: value
-            for name, value in context.params.items()
-            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        }
-        assert bool(given) == bool(change.options)
-        assert given.items().isdisjoint(TrainConfig().to_dict().items())
+    context = main.get_command(click.Context(main), command).make_context(command, options.split())
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }

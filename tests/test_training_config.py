@@ -107,7 +107,7 @@ def test_every_published_recipe_is_a_configuration(name):
         assert config.model == name
         # What they do not tell of, they did not use.
         assert (config.mixup, config.weight_decay, config.label_smoothing, config.ema) == (0, 0, 0, 0)
-        assert config.class_balance == "none"
+        assert (config.class_balance, config.dropout_scale) == ("none", 1)
     assert bool(NETWORKS[name].published) <= ("original" in NETWORKS[name].recipes)
 
 

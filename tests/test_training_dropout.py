@@ -66,6 +66,11 @@ def test_all_rates_are_scaled():
     assert dropout_rates(network) == pytest.approx([0.1] * 6)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_a_network_without_dropout_drops_nothing_and_is_as_it_was_published(tmp_path, scale):
+    assert create(tmp_path / "run", config(model="compact", dropout_scale=scale)).path.is_dir()
+
+
 def test_a_network_without_dropout_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ConfigError, match=r"dropout_scale=0\.5: compact has no dropout"):
         create(tmp_path / "run", config(model="compact", dropout_scale=0.5))

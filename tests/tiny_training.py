@@ -11,7 +11,7 @@ from fertools.models import NETWORKS, Network
 from fertools.training import Run, TrainConfig
 
 CONFIGS = {
-    "sgd": {"ema": 0.9, "augmentation": "strong", "class_balance": "oversample", "weight_decay": 0.01},
+    "sgd": {"ema": 0.9, "dropout_scale": 1.0, "class_balance": "oversample", "weight_decay": 0.01},
     "adam": {
         "optimizer": "adam",
         "schedule": "plateau",
@@ -20,6 +20,7 @@ CONFIGS = {
         "learning_rate": 0.3,
         "ema": 0.0,
         "early_stopping": 2,
+        "dropout_scale": 1.0,
         "class_balance": "weights",
         "precision": "float32",
     },

@@ -10,10 +10,11 @@ from fertools.errors import ConfigError
 def scale_dropout(network: keras.Model, scale: float) -> None:
     """Multiply the rates of ``network``'s dropout layers by ``scale``, 0..1.
 
-    Raises ConfigError if ``scale`` is not 1 and there is none.
+    Raises ConfigError if ``scale`` lies between 0 and 1 and there is none: a network without dropout does not
+    drop anything, and it is as it was published, but it cannot drop less.
     """
     found = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
-    if scale != 1 and not found:
+    if 0 < scale < 1 and not found:
         raise ConfigError(f"dropout_scale={scale:g}: {network.name} has no dropout; leave it out")
     for layer in found:
         layer.rate *= scale

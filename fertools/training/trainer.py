@@ -76,7 +76,7 @@ def new_run(
         dataset.split(name)
     with split_over(config.devices):
         check_split(min(config.batch_size, len(dataset.split("train"))))
-    if config.dropout_scale != 1:
+    if 0 < config.dropout_scale < 1:
         scale_dropout(build(config.model), config.dropout_scale)  # can it?
     facts: dict[str, Any] = {
         "data": {
