@@ -89,7 +89,8 @@ def main() -> None:
     if not results:
         raise SystemExit(f"{options.out}: no study's first run is finished, nothing to compare with")
 
-    facts = Run(options.out / STUDIES[0].folder / STUDIES[0].changes[0].folder).facts
+    first = next(study for study in STUDIES if study.folder == results[0].folder)
+    facts = Run(options.out / first.folder / first.changes[0].folder).facts
     ablation = Ablation(facts["device"]["name"], facts["precision"], tuple(results))
     write_json(DOCS / "ablation.json", ablation.to_dict())
     write_text(DOCS / "ablation.md", page(ablation))
