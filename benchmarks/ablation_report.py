@@ -24,14 +24,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Study:
-    """Runs of one network and length. The first is what the others are compared with."""
+    """What is common to runs of one network and length; the first is what the others are compared with."""
 
     name: str
     model: str
     epochs: int
     #: Options that all of its runs are given, before those of their change.
     common: str
-    changes: tuple[Change, ...]
 
     @property
     def folder(self) -> str:
@@ -57,11 +56,7 @@ class Outcome:
 class Result:
     """What came of a study, as far as its runs are finished."""
 
-    name: str
-    folder: str
-    model: str
-    epochs: int
-    common: str
+    study: Study
     outcomes: tuple[Outcome, ...]
 
 
@@ -81,7 +76,7 @@ class Ablation:
     def from_dict(cls, document: dict[str, Any]) -> "Ablation":
         """The inverse of ``to_dict``."""
         results = tuple(
-            Result(**each | {"outcomes": tuple(Outcome(**outcome) for outcome in each["outcomes"])})
+            Result(Study(**each["study"]), tuple(Outcome(**outcome) for outcome in each["outcomes"]))
             for each in document["results"]
         )
         return cls(**document | {"results": results})
@@ -99,11 +94,6 @@ def outcome_of(change: Change, entry: Entry) -> Outcome:
         best_loss=summary.best_loss,
         training_accuracy=history[-1].accuracy,
     )
-
-
-def result_of(study: Study, outcomes: tuple[Outcome, ...]) -> Result:
-    """What came of ``study``."""
-    return Result(study.name, study.folder, study.model, study.epochs, study.common, outcomes)
 
 
 def page(ablation: Ablation) -> str:
@@ -128,12 +118,12 @@ def page(ablation: Ablation) -> str:
 
 def _section(result: Result) -> list[str]:
     """A study's lines."""
-    base = result.outcomes[0]
+    study, base = result.study, result.outcomes[0]
     lines = [
-        f"## {result.name}",
+        f"## {study.name}",
         "",
-        f"`{result.model}`, {result.epochs} epochs"
-        + (f", every run with `{result.common}`." if result.common else ".")
+        f"`{study.model}`, {study.epochs} epochs"
+        + (f", every run with `{study.common}`." if study.common else ".")
         + _on_seeds(result),
         "",
         "| | options | best accuracy | points | its epoch | least log loss | change | last, in training |",
@@ -147,7 +137,7 @@ def _section(result: Result) -> list[str]:
             f" | {'' if each is base else f'{points:+.2f}'} | {each.best_epoch} | {each.best_loss:.4f}"
             f" | {'' if each is base else f'{change:+.4f}'} | {each.training_accuracy:.1%} |"
         )
-    return [*lines, "", f"![{result.name}: accuracy and loss by epoch](ablation-{result.folder}.png)", ""]
+    return [*lines, "", f"![{study.name}: accuracy and loss by epoch](ablation-{study.folder}.png)", ""]
 
 
 def _on_seeds(result: Result) -> str:

@@ -28,26 +28,31 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def study(report: Any) -> Any:
+    """What is common to the runs."""
+    return report.Study("Each alone", "compact", 2, "--mixup 0")
+
+
+@pytest.fixture
+def changes(report: Any) -> Any:
     """A recipe with two seeds, and one change."""
-    changes = (
+    return (
         report.Change("the start"),
         report.Change("the start, seed 1", "--seed 1"),
         report.Change("a teacher", "--teachers exported/compact", command="distill"),
     )
-    return report.Study("Each alone", "compact", 2, "--mixup 0", changes)
 
 
 @pytest.fixture
-def ablation(report: Any, study: Any, tmp_path: Path) -> Any:
+def ablation(report: Any, study: Any, changes: Any, tmp_path: Path) -> Any:
     """What came of the study: the change is better."""
     told = ((0.3, 0.6), (0.3, 0.585), (0.65, 0.62))
     runs = [
         told_run(tmp_path / change.folder, accuracies).path
-        for change, accuracies in zip(study.changes, told, strict=True)
+        for change, accuracies in zip(changes, told, strict=True)
     ]
     entries = compare(runs).entries
-    outcomes = (report.outcome_of(*pair) for pair in zip(study.changes, entries, strict=True))
-    return report.Ablation("some CPU", "float32", (report.result_of(study, tuple(outcomes)),))
+    outcomes = (report.outcome_of(*pair) for pair in zip(changes, entries, strict=True))
+    return report.Ablation("some CPU", "float32", (report.Result(study, tuple(outcomes)),))
 
 
 def test_rows(report: Any, ablation: Any) -> None:
@@ -75,25 +80,27 @@ def test_the_page_is_of_the_figures_beside_it(report: Any) -> None:
     ablation = report.Ablation.from_dict(figures)
     assert (ROOT / "docs" / "ablation.md").read_text(encoding="utf-8") == report.page(ablation)
     for result in ablation.results:
-        assert (ROOT / "docs" / f"ablation-{result.folder}.png").is_file()
+        assert (ROOT / "docs" / f"ablation-{result.study.folder}.png").is_file()
 
 
-def test_what_is_unfinished_is_left_out(report: Any, study: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_what_is_unfinished_is_left_out(
+    study: Any, changes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ablation = importlib.import_module("ablation")
     monkeypatch.setattr(ablation, "DOCS", tmp_path)
-    assert ablation.summed_up(study, tmp_path) == []
-    told_run(tmp_path / study.changes[0].folder, (0.3, 0.6))
-    (result,) = ablation.summed_up(study, tmp_path)
+    assert ablation.summed_up(study, changes, tmp_path) == []
+    told_run(tmp_path / changes[0].folder, (0.3, 0.6))
+    (result,) = ablation.summed_up(study, changes, tmp_path)
     assert [outcome.name for outcome in result.outcomes] == ["the start"]
     assert (tmp_path / "ablation-each-alone.png").is_file()
 
 
 def test_the_changes_are_options(report: Any) -> None:
     """Each is accepted by the command line, and none gives an option the value that it has anyhow."""
-    for study in importlib.import_module("ablation").STUDIES:
+    for study, changes in importlib.import_module("ablation").STUDIES.items():
         common = parsed("train", study.common)
         assert common.keys() <= {field.name for field in dataclasses.fields(TrainConfig)}
-        for change in study.changes:
+        for change in changes:
             given = parsed(change.command, change.options)
             assert bool(given) == bool(change.options)
             assert given.items().isdisjoint((TrainConfig().to_dict() | common).items())
