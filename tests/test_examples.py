@@ -76,6 +76,7 @@ def test_every_example_is_tested() -> None:
     assert all(f'"{path.name}"' in text for path in EXAMPLES.glob("*.py"))
 
 
+@pytest.mark.slow
 def test_reference_model(tmp_path: Path) -> None:
     """The whole script on a few faces; the export of networks that know nothing may break a gate."""
     write(synthetic.generate(64, 14, 14), tmp_path / "faces.npz")

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None,
-    reason="jax is not installed: Keras' other backend cannot be tried",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("jax") is None,
+        reason="jax is not installed: Keras' other backend cannot be tried",
+    ),
+]
 
 #: Trains straight through, and once more with an interruption; writes what came out.
 CODE = """

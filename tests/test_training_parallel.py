@@ -20,6 +20,8 @@ needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed"
 )
 
+pytestmark = pytest.mark.slow
+
 #: Images of the validation split, which 4 devices do not divide.
 VALIDATION = 35
 
