@@ -1,35 +1,69 @@
-"""Makes the parts of the README that follow from the code and the shipped model: python tests/readme.py."""
+"""Writes the generated blocks of the README and the documentation: python tests/readme.py."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 from readme_peers import peers
 
-from fertools.cli import main
 from fertools.runtime.location import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 EXPORTED = ROOT / "exported"
 #: What benchmarks/peers.py wrote.
 PEERS = ROOT / "docs" / "peers.json"
 
 
-def current(text: str) -> str:
-    """The README with its generated blocks renewed."""
-    blocks = {"result": result(), "help": help_texts()}
-    if PEERS.is_file():
-        blocks["peers"] = peers(json.loads(PEERS.read_text()), reports())
+def pages() -> dict[Path, str]:
+    """The README and the pages with generated blocks, these renewed."""
+    made = {
+        README: {"summary": summary()},
+        DOCS / "models.md": {"result": result()},
+        DOCS / "engines.md": {"peers": peers(json.loads(PEERS.read_text()), reports())},
+    }
+    return {page: _renewed(page.read_text(), blocks) for page, blocks in made.items()}
+
+
+def _renewed(text: str, blocks: dict[str, str]) -> str:
     for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-        text = re.sub(f"{begin}.*?{end}", lambda _: begin + block + end, text, flags=re.DOTALL)  # noqa: B023
+        before, middle, rest = text.partition(begin)
+        _, last, after = rest.partition(end)
+        assert middle and last, f"no block {name}"
+        text = before + begin + block + end + after
     return text
+
+
+def summary() -> str:
+    """The accuracy of the shipped models in a few rows."""
+    shipped = reports()
+    lines = [
+        "| | Keras | ONNX | int8 | int8 agrees with Keras | int8 MB | int8 ms/image |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, report in shipped.items():
+        rows = {row["model"]: row for row in report["verification"]["rows"]}
+        accuracies = " | ".join(
+            f"{rows[form]['evaluation']['accuracy']:.2%}" for form in ("keras", "onnx", "int8")
+        )
+        int8 = rows["int8"]
+        lines.append(
+            f"| {name} | {accuracies} | {int8['agreement']:.2%} | {int8['bytes'] / 1e6:.2f}"
+            f" | {int8['milliseconds']:.2f} |"
+        )
+    verification = next(iter(shipped.values()))["verification"]
+    lines += [
+        "",
+        f"Accuracy on FER2013's test split (PrivateTest, {verification['images']:,} images), a single view; one thread,"
+        f" batch 1, {verification['environment']['processor']}. [All figures](docs/models.md), measured again by"
+        " `fertools verify exported/compact --data fer2013.csv`.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def reports() -> dict[str, dict[str, Any]]:
@@ -82,34 +116,10 @@ def _line(name: str, report: dict[str, Any]) -> str:
     return (
         f"`{name}`: {report['model']['parameters']:,} parameters, seed {training['config']['seed']},"
         f" {training['validation_accuracy']:.2%} on PublicTest; the commands that made it are on its"
-        f" [model card](exported/{name}/MODEL_CARD.md)."
+        f" [model card](../exported/{name}/MODEL_CARD.md)."
     )
 
 
-def help_texts() -> str:
-    """The help of every command, folded away."""
-    blocks = []
-    for path, command in commands(main, "fertools"):
-        # The names of the help option as the sub-commands inherit them.
-        names = main.context_settings["help_option_names"]
-        context = click.Context(command, info_name=path, terminal_width=88, help_option_names=names)
-        blocks.append(
-            f"<details><summary><code>{path}</code></summary>\n\n```text\n{command.get_help(context)}\n```\n\n"
-            "</details>\n"
-        )
-    return "\n".join(blocks)
-
-
-def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    """A command and all below it, with the words that call them."""
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command, info_name=path)
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            assert below is not None
-            yield from commands(below, f"{path} {name}")
-
-
 if __name__ == "__main__":
-    README.write_text(current(README.read_text()))
+    for page, text in pages().items():
+        page.write_text(text)

@@ -1,4 +1,4 @@
-"""The README's block about other engines, from what benchmarks/peers.py wrote to docs/peers.json."""
+"""The block of docs/engines.md, from what benchmarks/peers.py wrote to docs/peers.json."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def peers(report: Document, shipped: dict[str, Document]) -> str:
         "",
         f"{', '.join(imports)} as long as `import onnxruntime`.",
         "",
-        "![Accuracy against milliseconds of every model in every engine](docs/peers.png)",
+        "![Accuracy against milliseconds of every model in every engine](peers.png)",
         "",
         "Measured by",
         "",
