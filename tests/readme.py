@@ -33,7 +33,7 @@ def _renewed(text: str, blocks: dict[str, str]) -> str:
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         before, middle, rest = text.partition(begin)
         _, last, after = rest.partition(end)
-        assert middle and last, f"no block {name}"
+        assert all((middle, last)), f"no block {name}"
         text = before + begin + block + end + after
     return text
 
@@ -58,9 +58,9 @@ def summary() -> str:
     verification = next(iter(shipped.values()))["verification"]
     lines += [
         "",
-        f"Accuracy on FER2013's test split (PrivateTest, {verification['images']:,} images), a single view; one thread,"
-        f" batch 1, {verification['environment']['processor']}. [All figures](docs/models.md), measured again by"
-        " `fertools verify exported/compact --data fer2013.csv`.",
+        f"Accuracy on FER2013's test split (PrivateTest, {verification['images']:,} images), a single view;"
+        f" one thread, batch 1, {verification['environment']['processor']}. [All figures](docs/models.md),"
+        " measured again by `fertools verify exported/compact --data fer2013.csv`.",
         "",
     ]
     return "\n".join(lines)

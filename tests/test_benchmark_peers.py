@@ -1,4 +1,4 @@
-"""The peers benchmark on a small model, in the engines that are installed, and the README's part of it."""
+"""The peers benchmark on a small model, in the engines that are installed, and the page that shows it."""
 
 import importlib
 import json
@@ -162,40 +162,20 @@ def test_no_export(small_run, tmp_path):
     )
 
 
-def test_the_readme_has_the_tables(done, tmp_path):
-    """The block is filled from docs/peers.json, and stays as it is without."""
+def test_the_page_has_the_tables(done):
     _, document = done
     document["models"][0]["rows"][0]["accuracy"] = 0.12345
-    file = tmp_path / "peers.json"
-    code = """
-import sys
-from pathlib import Path
-import readme
-readme.PEERS = Path(sys.argv[1])
-print(readme.current("before\\n<!-- begin peers -->\\n<!-- end peers -->\\nafter"), end="")
-"""
-    command = [sys.executable, "-c", code, str(file)]
-    found = []
-    for _ in range(2):
-        # In a process of its own, as in test_readme.py.
-        readme = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-        found.append(readme.stdout)
-        file.write_text(json.dumps(document))
-    empty, filled = found
-    assert empty == "before\n<!-- begin peers -->\n<!-- end peers -->\nafter"
-    assert filled == empty.replace("<!-- end", peers(document, {}) + "<!-- end")
-    assert "| small | Keras predict | 12.35% | 100.00% | " in filled
-    assert "\n| small | one thread, batch 3 | " in filled
-    tables = [line.count("|") for line in filled.splitlines() if line.startswith("|")]
+    block = peers(document, {})
+    assert "| small | Keras predict | 12.35% | 100.00% | " in block
+    assert "\n| small | one thread, batch 3 | " in block
+    tables = [line.count("|") for line in block.splitlines() if line.startswith("|")]
     engines = len(document["models"][0]["rows"])
     assert tables == [10] * (engines + 2) + [8] * 4
-    assert document["command"] in filled
+    assert document["command"] in block
 
 
 @pytest.mark.parametrize(("now", "told"), [(0.75, True), (0.5, False)])
-def test_the_readme_tells_of_earlier_weights(done, now, told):
+def test_the_page_tells_of_earlier_weights(done, now, told):
     _, document = done
     (model,) = document["models"]
     (ours,) = (row for row in model["rows"] if row["engine"] == "fertools int8")

@@ -1,44 +1,46 @@
-"""What the README says is so: its generated blocks, its commands, its Python."""
+"""What the README and the guides say is so: generated blocks, commands, Python, links."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from readme import EXPORTED, README, ROOT
+from readme import DOCS, EXPORTED, README, ROOT, pages
 from small_run import small_faces, small_network, trained_network, write_run
 
 from fertools.cli import main
 from fertools.data import write
 from fertools.models import NETWORKS, Network
 
-TEXT = README.read_text()
+#: In an order in which the commands of one use what those of another wrote.
+GUIDES = [README, *(DOCS / f"{name}.md" for name in ("data", "training", "export", "deploy"))]
+LARGEST_README = 8_000
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks in ``language``."""
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: Path) -> list[str]:
+    """The code blocks in ``language`` on ``page``."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 def test_the_generated_blocks_are_current() -> None:
-    # In a process of its own: click keeps the help option that a command was first called with.
-    code = "from readme import README, current; text = README.read_text(); assert current(text) == text"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
-    assert done.returncode == 0, "run python tests/readme.py"
+    for page, text in pages().items():
+        assert page.read_text() == text, f"{page.name}: run python tests/readme.py"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_bytes()) <= LARGEST_README
 
 
 def test_continuous_integration_runs_both_commands() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    first, second = (block.strip() for block in blocks("sh")[1:3])
+    first, second = (block.strip() for block in blocks("sh", README)[:2])
     assert second in script.splitlines()
     assert first.rpartition("&& ")[2] in script
+    assert blocks("sh", DOCS / "quickstart.md")[:2] == blocks("sh", README)[:2]
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,15 @@ def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(folder)
     small = Network(name="small", text="", build=small_network, parameters=20_167, multiply_adds=0)
     monkeypatch.setitem(NETWORKS, "small", small)  # so that it may be a teacher
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fertools ")]
-    assert len(lines) >= 9
+    lines = [
+        line
+        for page in GUIDES
+        for block in blocks("sh", page)
+        for line in block.splitlines()
+        if line.startswith("fertools ")
+    ]
+    assert len(lines) >= 12
+    lines = list(dict.fromkeys(lines))
     for line in lines:
         arguments = shlex.split(line)[1:]
         if arguments[0] in ("train", "distill"):
@@ -78,18 +87,25 @@ def test_the_python_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
+    for page in GUIDES:
+        for block in blocks("python", page):
+            exec(compile(block, page.name, "exec"), {})
     assert "CPUExecutionProvider" in capsys.readouterr().out
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
 
 
-def test_readme_names_no_number_without_its_source() -> None:
-    """Accuracies stand in the generated tables alone."""
-    outside = re.sub(r"<!-- begin (result|peers) -->.*?<!-- end \1 -->", "", TEXT, flags=re.DOTALL)
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_no_accuracy_without_its_source(page: Path) -> None:
+    """Accuracies are in generated tables alone."""
+    outside = re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", "", page.read_text(), flags=re.DOTALL)
     assert not re.findall(r"\d\d\.\d+ ?%", outside)
-    assert np.all([name in TEXT for name in ("PrivateTest", "de-duplicated")])
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    listed = re.findall(r"^(\w+)$", (DOCS / "index.md").read_text(), flags=re.MULTILINE)
+    assert {page.stem for page in DOCS.glob("*.md")} == {*listed, "index"}

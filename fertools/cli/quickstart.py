@@ -82,7 +82,7 @@ def command(out: Path, as_json: bool) -> None:
     else:
         click.echo(done.report.to_text())
     talk(f"\nNext: fertools predict {out / 'faces'} --model {out / 'exported'} --top 3")
-    talk("      fertools train --data fer2013.csv    (your own faces: see the README)")
+    talk("      fertools train --data fer2013.csv    (your own faces: see docs/data.md)")
 
 
 class _Steps:
