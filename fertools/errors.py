@@ -11,6 +11,7 @@
     ├── ForkError          something that does not survive a fork is used in the forked process
     ├── RunError           a run folder is missing, unfinished or in the way
     ├── GateError          a verification gate is broken
+    ├── ClusterError       a Ray cluster cannot be reached or cannot do the work
     └── MissingExtraError  an optional package is not installed (also an ImportError)
 
 The message names the file or value, says what is wrong and what to do about it. ProviderWarning is no error:
@@ -52,6 +53,10 @@ class RunError(FertoolsError):
 
 class GateError(FertoolsError):
     """A verification gate is broken."""
+
+
+class ClusterError(FertoolsError):
+    """A Ray cluster cannot be reached or cannot do the work."""
 
 
 class MissingExtraError(FertoolsError, ImportError):

@@ -28,6 +28,7 @@ COMMANDS = {
     "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),
     "benchmark": ("benchmark", "Time the files of an export on this machine's CPU."),
     "predict": ("predict", "Predict the expression on image files."),
+    "score": ("score", "Score a data set into Parquet files."),
     "info": ("info", "Show versions, execution providers and devices."),
 }
 

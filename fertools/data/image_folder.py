@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import numpy as np
@@ -13,10 +13,10 @@ from fertools.data.dataset import SPLITS, Dataset
 from fertools.errors import DataError, ImageError
 
 #: Accepted folder names in lower case -> usage code.
-_SPLIT_NAMES: Final = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2}
+SPLIT_NAMES: Final = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2}
 
 #: Accepted folder names in lower case -> label: class names, their usual other spellings, digits.
-_CLASS_NAMES: Final = (
+CLASS_NAMES: Final = (
     {name.lower(): label for label, name in enumerate(LABELS)}
     | {"anger": 0, "disgusted": 1, "fearful": 2, "happiness": 3, "sadness": 4, "surprised": 5}
     | {str(label): label for label in range(len(LABELS))}
@@ -34,10 +34,18 @@ def recognises(folder: Path) -> bool:
     return any(path.name.lower() in ("train", "test") and path.is_dir() for path in folder.iterdir())
 
 
+def truth(file: PurePath) -> tuple[str, str] | None:
+    """Split and class, by their names in ``SPLITS`` and ``LABELS``, that ``train/happy/1.png`` tells."""
+    parts = [part.lower() for part in file.parts[-3:-1]]
+    if len(parts) < 2 or parts[0] not in SPLIT_NAMES or parts[1] not in CLASS_NAMES:
+        return None
+    return SPLITS[SPLIT_NAMES[parts[0]]], LABELS[CLASS_NAMES[parts[1]]]
+
+
 def holds_only_splits(folder: Path) -> bool:
     """Whether this is a folder in which nothing but folders named after splits stands."""
     return folder.is_dir() and all(
-        path.name.lower() in _SPLIT_NAMES and path.is_dir() for path in folder.iterdir()
+        path.name.lower() in SPLIT_NAMES and path.is_dir() for path in folder.iterdir()
     )
 
 
@@ -91,12 +99,12 @@ def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
     for split in _visible(folder):
         if not split.is_dir():
             continue  # licences and the like may lie beside the splits
-        usage = _code(split, _SPLIT_NAMES)
+        usage = _code(split, SPLIT_NAMES)
         if usage in seen:
             raise DataError(f"{folder}: {seen[usage].name}/ and {split.name}/ are the same split; keep one")
         seen[usage] = split
         for kind in _visible(split):
-            label = _code(kind, _CLASS_NAMES)
+            label = _code(kind, CLASS_NAMES)
             if not kind.is_dir():
                 raise DataError(f"{kind}: not a folder; a split holds folders named after classes")
             for path in _visible(kind):

@@ -1,0 +1,59 @@
+"""The Ray cluster that scoring and training are spread over: extra ``ray``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from fertools.errors import ClusterError, FertoolsError, MissingExtraError
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[ModuleType]:
+    """Ray, connected to a cluster for the block; a connection that is there already is used and stays.
+
+    What an actor or a task raises of ours comes out of the block as it is, and not as Ray wraps it.
+
+    Arguments:
+        address: the cluster's, e.g. ``"auto"`` on one of its machines, or ``"10.0.0.1:6379"``; None for that
+            of ``$RAY_ADDRESS``, else a cluster of this machine alone, which ends with the block.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ClusterError: there is no such cluster, or it cannot do the work.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("ray", "ray") from error
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            ray.init(address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {_first(error)}") from error
+    try:
+        yield ray
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, FertoolsError):
+            raise cause from error
+        raise ClusterError(f"a worker of Ray failed: {_first(cause or error)}") from error
+    except RayError as error:
+        raise ClusterError(f"Ray failed: {_first(error)}") from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _first(error: BaseException) -> str:
+    """The error in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,13 @@
+"""Score whole data sets: here, or on a cluster of Ray.
+
+::
+
+    from fertools.scoring import score
+
+    summary = score("faces/", Path("predictions.parquet"), model="compact")
+"""
+
+from fertools.scoring.output import Summary
+from fertools.scoring.scoring import ENGINES, Progress, Scoring, score
+
+__all__ = ["ENGINES", "Progress", "Scoring", "Summary", "score"]

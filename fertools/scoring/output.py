@@ -1,0 +1,287 @@
+"""Where the answers go: a folder that reads as one Parquet data set.
+
+::
+
+    predictions.parquet/
+      _manifest.json          source and model by digest, the options, the number of parts
+      _pictures               the list of a folder's pictures, as it was at the start
+      part-00000.parquet      the answers to the source's piece 0
+      part-00001.parquet
+      _summary.json           counts and accuracy, once every part is there
+
+A part appears whole or not at all and says always the same, so that it does not matter who writes it, nor how
+often. What begins with an underscore is passed over by whatever reads such folders (pyarrow, pandas, DuckDB,
+Spark).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from fertools.errors import DataError
+from fertools.files import replacing, write_json
+from fertools.scoring.source import import_parquet
+
+SCHEMA_VERSION: Final = 1
+
+#: Columns of probabilities are called so, before the label.
+PREFIX: Final = "p_"
+
+#: Rows of a row group, and those that a part holds in memory while it is written.
+_ROWS: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A row: what the model says about a picture or a face in it."""
+
+    path: str
+    #: Position in the table that `path` is, from 0; None for a picture.
+    row: int | None
+    #: x, y, width and height of the face in pixels of the picture; None if none was looked for.
+    box: tuple[float, float, float, float] | None = None
+    #: The detector's confidence in the face, 0..1.
+    face_confidence: float | None = None
+    truth: str | None = None
+    split: str | None = None
+    #: Why there is no answer, else None.
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What all rows say together."""
+
+    rows: int
+    #: Rows without an answer.
+    errors: int
+    #: Label -> rows that were given it, in the model's order.
+    labels: dict[str, int]
+    #: Split ("" where none is known) -> labelled rows with an answer, and the share of them that is right.
+    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values, with the labels' shares of the answers."""
+        return asdict(self) | {"shares": self.shares}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Label -> share of the answers."""
+        answers = sum(self.labels.values())
+        return {label: count / answers if answers else 0.0 for label, count in self.labels.items()}
+
+    def to_text(self) -> str:
+        """A table for a terminal."""
+        lines = [f"{self.rows:,} rows, {self.errors:,} without an answer", ""]
+        lines += [f"{label:9} {count:12,} {self.shares[label]:7.2%}" for label, count in self.labels.items()]
+        if self.accuracy:
+            lines.append("")
+        for split, known in self.accuracy.items():
+            lines.append(
+                f"accuracy{split and f' on {split}'}: {known['value']:.2%} of {known['rows']:,} rows"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A folder of answers.
+
+    Attributes:
+        path: the folder.
+        labels: the model's labels, in the order of its answers.
+        model: what the column ``model`` says.
+        model_sha256: of the model's file.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    model: str
+    model_sha256: str
+
+    @staticmethod
+    def begun(path: Path) -> bool:
+        """Whether answers were written there before, or could have been."""
+        return (path / "_manifest.json").is_file()
+
+    @staticmethod
+    def listing(path: Path) -> Path:
+        """Where the list of a folder's pictures is kept."""
+        return path / "_pictures"
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise DataError if something else is at `path` than answers or their beginning."""
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{path}: is a file; the answers go to a folder: choose another name")
+        ours = ("_pictures", "_manifest.json")
+        if path.is_dir() and not Output.begun(path):
+            other = [each.name for each in path.iterdir() if not each.name.endswith(ours)]
+            if other:
+                raise DataError(f"{path}: holds other things ({other[0]}, ...); choose another name")
+
+    def begin(self, asked: dict[str, Any], parts: int, source: str) -> None:
+        """Write down what is asked for, or check that it was the same before.
+
+        Arguments:
+            asked: what decides over the answers: source, model and options, as JSON values.
+            parts: how many parts there will be.
+            source: what the source is called by, for people.
+
+        Raises:
+            DataError: the folder holds answers to something else.
+        """
+        manifest = {"schema_version": SCHEMA_VERSION, **asked, "parts": parts}
+        if not self.begun(self.path):
+            names = {"source_name": source, "model_name": self.model}
+            write_json(self.path / "_manifest.json", manifest | names)
+            return
+        try:
+            before = json.loads((self.path / "_manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.path}: its _manifest.json cannot be read ({error}); start anew"
+            ) from error
+        if not isinstance(before, dict):
+            raise DataError(f"{self.path}: its _manifest.json is damaged; start anew in another folder")
+        differs = [name for name in manifest if before.get(name) != manifest[name]]
+        if differs:
+            name = differs[0]
+            was, now = _short(before.get(name)), _short(manifest[name])
+            raise DataError(
+                f"{self.path}: was begun with another {name.replace('_', ' ')} ({was}, not {now});"
+                " take the same, or another --out"
+            )
+
+    def part(self, number: int) -> Path:
+        """The file of a part."""
+        return self.path / f"part-{number:05d}.parquet"
+
+    def missing(self, parts: int) -> list[int]:
+        """The parts that are not there yet."""
+        there = {file.name for file in self.path.glob("part-*.parquet")}
+        return [number for number in range(parts) if self.part(number).name not in there]
+
+    def writer(self, number: int) -> PartWriter:
+        """A context in which a part is written; the file appears when it ends well."""
+        return PartWriter(self, number)
+
+    def finish(self, parts: int) -> Summary:
+        """Sum all parts up and write that down."""
+        pq = import_parquet()
+        rows = errors = 0
+        labels: Counter[str] = Counter()
+        known: Counter[str] = Counter()
+        right: Counter[str] = Counter()
+        for number in range(parts):
+            try:
+                table = pq.read_table(self.part(number), columns=["label", "truth", "split", "error"])
+            except (OSError, ValueError) as error:
+                path = self.part(number)
+                raise DataError(f"{path}: cannot be read: {error}; remove it and run again") from error
+            rows += table.num_rows
+            counts = Counter(
+                zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True)
+            )
+            for (label, truth, split, why), count in counts.items():
+                if why is not None:
+                    errors += count
+                else:
+                    labels[label] += count
+                    if truth is not None:
+                        known[split or ""] += count
+                        right[split or ""] += count * (label == truth)
+        for leftover in self.path.glob(".*.parquet"):  # what killed processes have written half
+            leftover.unlink(missing_ok=True)
+        summary = Summary(
+            rows=rows,
+            errors=errors,
+            labels={label: labels[label] for label in self.labels},
+            accuracy={
+                split: {"rows": known[split], "value": right[split] / known[split]} for split in sorted(known)
+            },
+        )
+        write_json(self.path / "_summary.json", summary.to_dict())
+        return summary
+
+
+class PartWriter:
+    """Writes the rows of a part, the file being none of this name before all is written."""
+
+    def __init__(self, output: Output, number: int) -> None:
+        import pyarrow as pa
+
+        self._pa, self._output = pa, output
+        self._replacing = replacing(output.part(number))
+        self._held: list[Any] = []
+        self._rows = 0
+        self.schema = pa.schema(
+            [
+                ("path", pa.string()),
+                ("row", pa.int64()),
+                ("box", pa.list_(pa.float32())),
+                ("face_confidence", pa.float32()),
+                ("truth", pa.string()),
+                ("split", pa.string()),
+                ("label", pa.string()),
+                *((PREFIX + label, pa.float32()) for label in output.labels),
+                ("model", pa.string()),
+                ("model_sha256", pa.string()),
+                ("error", pa.string()),
+            ]
+        )
+
+    def __enter__(self) -> PartWriter:
+        self._file = import_parquet().ParquetWriter(
+            self._replacing.__enter__(), self.schema, compression="zstd"
+        )
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            if raised[0] is None:
+                self._flush()
+        finally:
+            self._file.close()
+            self._replacing.__exit__(*raised)
+
+    def add(self, answers: Sequence[Answer], probabilities: Any) -> None:
+        """Add rows.
+
+        Arguments:
+            answers: the rows; those without an error have probabilities.
+            probabilities: float32 (n, 7), n being the number of those.
+        """
+        pa, labels = self._pa, self._output.labels
+        scores = iter(probabilities.tolist())
+        rows = [None if answer.error is not None else next(scores) for answer in answers]
+        said = [None if row is None else labels[row.index(max(row))] for row in rows]
+        columns = {
+            **{name: [getattr(answer, name) for answer in answers] for name in Answer.__slots__},
+            "label": said,
+            **{
+                PREFIX + label: [None if row is None else row[place] for row in rows]
+                for place, label in enumerate(labels)
+            },
+            "model": [self._output.model] * len(rows),
+            "model_sha256": [self._output.model_sha256] * len(rows),
+        }
+        self._held.append(pa.RecordBatch.from_pydict(columns, schema=self.schema))
+        self._rows += len(rows)
+        if self._rows >= _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._file.write_table(self._pa.Table.from_batches(self._held, self.schema))
+        self._held, self._rows = [], 0
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,209 @@
+"""Score a source piece by piece, each into a part of the output, in this process or in actors of Ray."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fertools.cluster import connected
+from fertools.errors import ConfigError, ImageError
+from fertools.runtime import Predictor, to_face
+from fertools.scoring.output import Answer, Output, PartWriter, Summary
+from fertools.scoring.source import Item, Source, import_parquet, open_source
+
+#: Where the work can be done.
+ENGINES: Final = ("local", "ray")
+
+#: Faces a run of the network.
+BATCH: Final = 64
+
+#: Told the parts that are there, all parts, and the rows written by this call.
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How to score.
+
+    Attributes:
+        model, precision, provider, views: as `fertools.runtime.Predictor` takes them.
+        threads: threads of onnxruntime; None for the processors that this process may use. On Ray also the
+            CPUs of an actor, and None is 1.
+        find_faces: look for faces in each picture, a row a face; else each picture is one face, cropped.
+        image_column, label_column: of a Parquet file, see `fertools.scoring.source.open_source`.
+        engine: ``"local"`` or ``"ray"``.
+        address: the Ray cluster's; None for the one of ``$RAY_ADDRESS``, else one on this machine.
+        actors: at most so many; None for as many as the cluster's CPUs allow.
+
+    Raises:
+        ConfigError: the values do not go together.
+    """
+
+    model: str | None = None
+    precision: str = "auto"
+    provider: str = "auto"
+    views: str = "single"
+    threads: int | None = None
+    find_faces: bool = False
+    image_column: str | None = None
+    label_column: str | None = None
+    engine: str = "local"
+    address: str | None = None
+    actors: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine must be {' or '.join(ENGINES)}, not {self.engine!r}")
+        if self.engine == "local" and (self.address or self.actors):
+            raise ConfigError("an address and a number of actors go with the engine ray")
+
+    def predictor(self) -> Predictor:
+        """The model, opened."""
+        threads = self.threads or (1 if self.engine == "ray" else None)
+        return Predictor(
+            self.model, precision=self.precision, providers=self.provider, threads=threads, views=self.views
+        )
+
+
+def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progress | None = None) -> Summary:
+    """Score every image of a source into a folder of Parquet files, or go on with it.
+
+    Memory does not grow with the number of images, but for a data set that `fertools.data` reads as a whole.
+    A part that is in `out` already is not done again; interrupted or killed, the same call goes on, and no
+    row is lost or there twice. An image that cannot be used is a row with its error.
+
+    Arguments:
+        source: what `fertools.scoring.source.open_source` takes.
+        out: the folder (see `fertools.scoring.output`). On a cluster it must be the same folder on all
+            machines, and so must be the source, if it is no data set in one file, and the model.
+        how: the model and the engine; by default the model that ships, here.
+        progress: is told how far it is.
+
+    Raises:
+        DataError: there is no such source, or `out` holds answers of something else.
+        FertoolsError: as `Predictor` raises.
+    """
+    how = how or Scoring()
+    import_parquet()
+    predictor = how.predictor()
+    Output.check_free(out)
+    opened = open_source(
+        source,
+        Output.listing(out),
+        renew=not Output.begun(out),
+        image_column=how.image_column,
+        label_column=how.label_column,
+    )
+    info = predictor.info
+    output = Output(
+        path=out.absolute(),
+        labels=predictor.labels,
+        model=f"{info.name} {info.precision}",
+        model_sha256=hashlib.sha256(predictor.path.read_bytes()).hexdigest(),
+    )
+    asked = {
+        "source": opened.digest,
+        "model": output.model_sha256,
+        "views": how.views,
+        "find_faces": how.find_faces,
+    }
+    output.begin(asked, opened.pieces, source)
+    missing = output.missing(opened.pieces)
+    there, rows = opened.pieces - len(missing), 0
+    work = _Work(opened, output, predictor, how.find_faces)
+    if progress:
+        progress(there, opened.pieces, rows)
+    for count in _on_ray(work, missing, how) if how.engine == "ray" else map(work, missing):
+        there, rows = there + 1, rows + count
+        if progress:
+            progress(there, opened.pieces, rows)
+    return output.finish(opened.pieces)
+
+
+class _Work:
+    """Scores a piece. What is pickled is how to open the model again."""
+
+    def __init__(self, source: Source, output: Output, predictor: Predictor, find_faces: bool) -> None:
+        self.source, self.output, self.predictor, self.find_faces = source, output, predictor, find_faces
+        self._finder: Any = None
+
+    def __call__(self, piece: int) -> int:
+        """Write the part of a piece; returns its rows."""
+        rows = 0
+        with self.output.writer(piece) as part:
+            items = self.source.read(piece)
+            while batch := [*islice(items, BATCH)]:
+                rows += self._add(part, batch)
+        return rows
+
+    def _add(self, part: PartWriter, items: list[Item]) -> int:
+        answers: list[Answer] = []
+        faces: list[Any] = []
+        for item in items:
+            try:
+                for face, box, confidence in self._faces(item):
+                    faces.append(to_face(face))
+                    answers.append(Answer(item.path, item.row, box, confidence, item.truth, item.split))
+            except ImageError as error:
+                why = str(error)
+                answers.append(Answer(item.path, item.row, truth=item.truth, split=item.split, error=why))
+        runs = [
+            self.predictor.probabilities(np.stack(faces[start : start + BATCH]))
+            for start in range(0, len(faces), BATCH)
+        ]
+        part.add(
+            answers, np.concatenate(runs) if runs else np.empty((0, len(self.output.labels)), np.float32)
+        )
+        return len(answers)
+
+    def _faces(
+        self, item: Item
+    ) -> Iterator[tuple[Any, tuple[float, float, float, float] | None, float | None]]:
+        """The faces of an image, each with its box and the detector's confidence if one looks for them."""
+        if item.image is None:
+            raise ImageError("there is no image in the row")
+        yield item.image, None, None
+
+
+def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:
+    """Score pieces in a pool of actors; gives the rows of each, in the order that they are done.
+
+    An actor that dies is started again, and its piece goes to another; so does that of a machine that is
+    lost.
+    """
+    if not pieces:
+        return
+    with connected(how.address) as ray:
+        cpus = how.threads or 1
+        actors = how.actors or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+        pool = ray.data.ActorPoolStrategy(min_size=1, max_size=min(actors, len(pieces)))
+        items = ray.data.from_items([{"piece": piece} for piece in pieces], override_num_blocks=len(pieces))
+        done = items.map_batches(
+            _Actor,
+            fn_constructor_args=(ray.put(work),),  # once a machine, where actors share its arrays
+            batch_size=1,
+            compute=pool,
+            num_cpus=cpus,
+            num_gpus=1 if how.provider in ("cuda", "tensorrt") else 0,
+        )
+        for row in done.iter_rows():
+            yield int(row["rows"])
+
+
+class _Actor:
+    """A Predictor in a process of Ray's."""
+
+    def __init__(self, work: Any) -> None:
+        import ray
+
+        self.work: _Work = ray.get(work)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Score the pieces of a batch."""
+        return {"rows": np.array([self.work(int(piece)) for piece in batch["piece"]])}

@@ -1,0 +1,455 @@
+"""What is scored: numbered pieces of some thousand images each, any of which can be read by itself.
+
+The pieces are what makes a scoring resumable and what spreads over machines. A source is pickled to get
+there; what it reads must lie at the same path on all of them, but for a data set, which travels with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from fertools import data
+from fertools.contract import IMAGE_SIZE, LABELS
+from fertools.data import SPLITS, Dataset, image_folder
+from fertools.errors import ConfigError, DataError, MissingExtraError
+from fertools.files import replacing
+
+#: Images of a piece, of pictures and data sets; of a Parquet file at least so many, in whole row groups.
+PIECE: Final = 4096
+
+#: File name suffixes of pictures that are picked up from folders.
+PICTURES: Final = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
+)
+
+#: File name suffixes of a list of pictures.
+LISTS: Final = frozenset((".txt", ".lst"))
+
+#: Names of a Parquet file's column of labels, if none is told.
+LABEL_COLUMNS: Final = ("label", "emotion")
+
+_PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
+
+#: Rows of a Parquet file that are decoded at a time.
+_ROWS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image to score."""
+
+    #: The picture's file, or the table's.
+    path: str
+    #: Position in the table, from 0; None for a picture.
+    row: int | None
+    #: What `fertools.runtime.to_face` takes; None if there is none.
+    image: Any
+    #: The true label and the split, where they are known.
+    truth: str | None = None
+    split: str | None = None
+
+
+class Source(Protocol):
+    """Images in numbered pieces, always the same ones for the same digest."""
+
+    @property
+    def name(self) -> str:
+        """What it was called by."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what tells it from another source, in hexadecimal."""
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces there are, at least 1."""
+
+    def read(self, piece: int) -> Iterator[Item]:
+        """The images of a piece, always in the same order."""
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """A data set in memory, as `fertools.data.read` gives it, in pieces of `size` images."""
+
+    name: str
+    dataset: Dataset
+    size: int
+
+    @property
+    def digest(self) -> str:
+        """The data set's fingerprint."""
+        return self.dataset.fingerprint
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces there are."""
+        return -(-len(self.dataset) // self.size)
+
+    def read(self, piece: int) -> Iterator[Item]:
+        """The images of a piece."""
+        held = self.dataset
+        for row in range(piece * self.size, min((piece + 1) * self.size, len(held))):
+            yield Item(self.name, row, held.images[row], LABELS[held.labels[row]], SPLITS[held.usage[row]])
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """The pictures of a list: a text file with a path a line, or with a zero byte behind each (find -print0).
+
+    Attributes:
+        name: what the source was called by.
+        listing: the file.
+        folder: what relative paths in it start from.
+        separator: what stands between two paths.
+        size: how many paths a piece has.
+        offsets: where the pieces begin in it.
+        labelled: whether the paths tell split and class, as ``train/happy/1.png`` does.
+        digest: of the list; of a folder also the sizes and times of its files.
+    """
+
+    name: str
+    listing: Path
+    folder: Path
+    separator: bytes
+    size: int
+    offsets: tuple[int, ...]
+    labelled: bool
+    digest: str
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces there are."""
+        return len(self.offsets)
+
+    def read(self, piece: int) -> Iterator[Item]:
+        """The images of a piece."""
+        with self.listing.open("rb") as file:
+            file.seek(self.offsets[piece])
+            for _, (_, path) in zip(range(self.size), _entries(file, self.separator), strict=False):
+                name = os.fsdecode(path)
+                told = image_folder.truth(PurePath(name)) if self.labelled else None
+                split, label = told or (None, None)
+                # Parquet's text is UTF-8 and a file's name need not be.
+                shown = path.decode("utf-8", "replace")
+                yield Item(shown, None, str(self.folder / name), label, split)
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """Parquet files with a column of images.
+
+    Attributes:
+        name: what the source was called by.
+        files: the files, in order.
+        groups: of each piece the file's number, its first row, and its row groups.
+        image_column: encoded images (binary, or a struct with ``bytes`` and ``path`` as Hugging Face's data
+            sets have), paths (text) or 48x48 grey pixels (2,304 of them, binary of that fixed length or a
+            list).
+        label_column: class numbers or names; None for none. What is no class counts as unknown.
+        digest: of names, sizes and times of the files.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    groups: tuple[tuple[int, int, tuple[int, ...]], ...]
+    image_column: str
+    label_column: str | None
+    digest: str
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces there are."""
+        return len(self.groups)
+
+    def read(self, piece: int) -> Iterator[Item]:
+        """The images of a piece. Raises DataError if the file is damaged."""
+        pq = import_parquet()
+        number, row, groups = self.groups[piece]
+        path = self.files[number]
+        columns = [self.image_column, *([self.label_column] if self.label_column else [])]
+        try:
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                image = _image_of(file.schema_arrow.field(self.image_column).type, path.parent)
+                assert image is not None  # open_source looked
+                for batch in file.iter_batches(_ROWS, row_groups=groups, columns=columns):
+                    values = batch.column(self.image_column).to_pylist()
+                    labels = batch.column(self.label_column).to_pylist() if self.label_column else ()
+                    for place, value in enumerate(values):
+                        truth = _truth(labels[place]) if labels else None
+                        yield Item(str(path), row, None if value is None else image(value), truth)
+                        row += 1
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable Parquet file: {error}; write it again") from error
+
+
+def open_source(
+    source: str,
+    listing: Path,
+    *,
+    renew: bool = True,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Source:
+    """Find out what is to be scored.
+
+    Arguments:
+        source: a data set that `fertools.data.read` reads, a folder of pictures, a list of pictures (.txt or
+            .lst), a Parquet file or a folder of them.
+        listing: the file to keep the list of a folder's pictures in.
+        renew: write that list, even if it is there.
+        image_column, label_column: the columns of a Parquet file; by default the only one that can hold
+            images, and one called as `LABEL_COLUMNS` says.
+
+    Raises:
+        DataError: there is nothing there, or none of these.
+        ConfigError: columns are told of what is no Parquet file.
+    """
+    path = Path(source)
+    try:
+        tables = _tables(path)
+        if tables:
+            return _parquet(source, tables, image_column, label_column)
+        if image_column or label_column:
+            raise ConfigError(f"{source}: is no Parquet file, and only these have columns to name")
+        if path.is_file() and path.suffix.lower() in LISTS:
+            return _list(source, path)
+        if path.is_dir() and (image_folder.recognises(path) or _has_pictures(path)):
+            return _folder(source, path, listing, renew)
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror or error}); check the path") from error
+    dataset = data.read(source)
+    if not len(dataset):
+        raise DataError(f"{source}: holds no images")
+    return DatasetSource(source, dataset, PIECE)
+
+
+def import_parquet() -> Any:
+    """pyarrow.parquet. Raises MissingExtraError."""
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("pyarrow", "score") from error
+    return pyarrow.parquet
+
+
+def _list(source: str, path: Path) -> PictureSource:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        separator = b"\0" if b"\0" in file.read(2**16) else b"\n"
+        file.seek(0)
+        while block := file.read(2**20):
+            digest.update(block)
+    offsets = _offsets(path, separator)
+    if not offsets:
+        raise DataError(f"{source}: the list is empty; give a path a line")
+    return PictureSource(
+        source, path.absolute(), Path.cwd(), separator, PIECE, offsets, False, digest.hexdigest()
+    )
+
+
+def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSource:
+    digest = hashlib.sha256()
+
+    def walk() -> Iterator[bytes]:
+        for entry in _pictures(folder):
+            told = entry.stat()
+            name = os.fsencode(entry.path)
+            digest.update(b"%b\0%d %d\0" % (name, told.st_size, told.st_mtime_ns))
+            yield name
+
+    if renew:
+        with replacing(listing) as temporary, temporary.open("wb") as file:
+            file.writelines(name + b"\0" for name in walk())
+    else:
+        for _ in walk():
+            pass
+    offsets = _offsets(listing, b"\0")
+    if not offsets:
+        raise DataError(f"{source}: the folder holds no image files")
+    labelled = image_folder.recognises(folder)
+    return PictureSource(
+        source, listing.absolute(), Path.cwd(), b"\0", PIECE, offsets, labelled, digest.hexdigest()
+    )
+
+
+def _pictures(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    """The picture files below a folder, in an order that is always the same; the hidden ones are passed over.
+
+    One folder's names are in memory at a time, besides those of its parents.
+    """
+    with os.scandir(folder) as found:
+        entries = sorted(
+            (each for each in found if not each.name.startswith(".")), key=lambda each: each.name
+        )
+    for entry in entries:
+        if entry.is_dir():
+            yield from _pictures(entry.path)
+        elif os.path.splitext(entry.name)[1].lower() in PICTURES and stat.S_ISREG(entry.stat().st_mode):
+            yield entry
+
+
+def _has_pictures(folder: Path) -> bool:
+    return next(_pictures(folder), None) is not None
+
+
+def _entries(file: Any, separator: bytes) -> Iterator[tuple[int, bytes]]:
+    """The paths of an open list from where it stands, each with where it begins, but for empty ones."""
+    place = file.tell()
+    if separator == b"\n":
+        for line in file:
+            if text := line.rstrip(b"\r\n"):
+                yield place, text
+            place += len(line)
+        return
+    rest = b""
+    while block := file.read(2**16):
+        *whole, rest = (rest + block).split(separator)
+        for text in whole:
+            if text:
+                yield place, text
+            place += len(text) + 1
+    if rest.strip(b"\r\n"):
+        yield place, rest
+
+
+def _offsets(listing: Path, separator: bytes) -> tuple[int, ...]:
+    """Where every piece of a list begins."""
+    with listing.open("rb") as file:
+        places = enumerate(_entries(file, separator))
+        return tuple(place for number, (place, _) in places if number % PIECE == 0)
+
+
+def _tables(path: Path) -> list[Path]:
+    """The Parquet files that a path stands for; none if it is something else."""
+    if path.is_dir():
+        found = sorted(path.glob("*.parquet"))
+        return [each for each in found if each.is_file() and not each.name.startswith((".", "_"))]
+    return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
+
+
+def _parquet(
+    source: str, files: list[Path], image_column: str | None, label_column: str | None
+) -> ParquetSource:
+    pq = import_parquet()
+    digest = hashlib.sha256()
+    pieces: list[tuple[int, int, tuple[int, ...]]] = []
+    schema = None
+    for number, path in enumerate(files):
+        told = path.stat()
+        digest.update(b"%b\0%d %d\0" % (os.fsencode(path.name), told.st_size, told.st_mtime_ns))
+        try:
+            with pq.ParquetFile(path) as file:
+                if schema is None:
+                    schema = file.schema_arrow
+                    image_column = _image_column(source, schema, image_column)
+                    label_column = _label_column(source, schema, label_column)
+                elif not file.schema_arrow.equals(schema):
+                    raise DataError(f"{path}: has other columns than {files[0]}; score them one by one")
+                rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable Parquet file: {error}; write it again") from error
+        pieces += [(number, first, groups) for first, groups in _together(rows)]
+    if not pieces:
+        raise DataError(f"{source}: holds no rows")
+    assert image_column is not None
+    digest.update(f"{image_column}\0{label_column}".encode())
+    return ParquetSource(
+        source,
+        tuple(path.absolute() for path in files),
+        tuple(pieces),
+        image_column,
+        label_column,
+        digest.hexdigest(),
+    )
+
+
+def _together(rows: list[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The first row and the row groups of each piece, from the groups' rows."""
+    first = held = 0
+    groups: list[int] = []
+    for group, count in enumerate(rows):
+        groups.append(group)
+        held += count
+        if held >= PIECE or (held and group == len(rows) - 1):
+            yield first, tuple(groups)
+            first, held, groups = first + held, 0, []
+
+
+def _image_column(source: str, schema: Any, wanted: str | None) -> str:
+    held = {field.name: field.type for field in schema}
+    if wanted is not None:
+        if wanted not in held or _image_of(held[wanted], Path()) is None:
+            raise DataError(f"{source}: no column {wanted!r} of images; its columns: {', '.join(held)}")
+        return wanted
+    import pyarrow.types as types
+
+    able = [name for name, kind in held.items() if not types.is_string(kind) and _image_of(kind, Path())]
+    if len(able) != 1:
+        raise DataError(
+            f"{source}: {'several columns' if able else 'no column'} can hold images, of {', '.join(held)};"
+            " name it with --image-column"
+        )
+    return able[0]
+
+
+def _label_column(source: str, schema: Any, wanted: str | None) -> str | None:
+    if wanted is not None and wanted not in schema.names:
+        raise DataError(f"{source}: no column {wanted!r}; its columns: {', '.join(schema.names)}")
+    names: list[str] = schema.names
+    return wanted or next((name for name in LABEL_COLUMNS if name in names), None)
+
+
+def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
+    """How a value of a Parquet column becomes what `to_face` takes; None if the column holds no images."""
+    import pyarrow.types as types
+
+    if types.is_fixed_size_binary(kind) and kind.byte_width == _PIXELS:
+        return _grey
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return _itself
+    if types.is_string(kind) or types.is_large_string(kind):
+        return lambda path: str(folder / path)
+    if types.is_struct(kind) and "bytes" in {field.name for field in kind}:
+        return lambda value: _encoded(value, folder)
+    if (
+        types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    ) and types.is_integer(kind.value_type):
+        return _listed
+    return None
+
+
+def _itself(value: bytes) -> bytes:
+    return value
+
+
+def _grey(value: bytes) -> Any:
+    return np.frombuffer(value, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
+
+
+def _listed(value: list[int]) -> Any:
+    """Pixels of a list; what are none is left for `to_face` to refuse."""
+    pixels = np.asarray(value)
+    if pixels.size == _PIXELS and pixels.min() >= 0 and pixels.max() <= 255:
+        return pixels.astype(np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
+    return pixels
+
+
+def _encoded(value: dict[str, Any], folder: Path) -> Any:
+    if value["bytes"] is not None:
+        return value["bytes"]
+    return str(folder / value["path"]) if value.get("path") else None
+
+
+def _truth(value: Any) -> str | None:
+    """A class by its number or name."""
+    position: int | None = image_folder.CLASS_NAMES.get(str(value).strip().lower())
+    return None if position is None else LABELS[position]

@@ -1,0 +1,362 @@
+"""Scoring on this machine; tests/test_scoring_ray.py has the cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_model import tiny_export, tiny_reference
+
+from fertools.cli import COMMANDS, main
+from fertools.contract import LABELS
+from fertools.data import synthetic, write
+from fertools.errors import ConfigError, DataError
+from fertools.runtime import to_face
+from fertools.scoring import Scoring, score
+from fertools.scoring import source as sources
+
+pa = pytest.importorskip("pyarrow", reason="needs the extra score")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra score")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(tiny_export(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return synthetic.generate(40, 20, 30)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(sources, "PIECE", 16)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(out):
+    """All rows, in order, as dictionaries."""
+    return [row for part in sorted(out.glob("part-*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
+def answers(table):
+    return np.array([[row[f"p_{label}"] for label in LABELS] for row in table], np.float32)
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["score", *map(str, arguments)])
+
+
+def pictures(folder, count=20):
+    """Pictures in folders and one file that is none; what `to_face` makes of them, by path."""
+    random = np.random.default_rng(0)
+    made = {}
+    for number in range(count):
+        path = folder / f"camera {number % 3}" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (60, 50), dtype=np.uint8)).save(path)
+        made[str(path)] = to_face(str(path))
+    (folder / "camera 1" / "torn.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.png").write_bytes(b"not a picture")
+    return made
+
+
+def test_a_data_set(here, model, faces):
+    write(faces, "faces.npz")
+    summary = score("faces.npz", here / "out.parquet", Scoring(model))
+    table = rows(here / "out.parquet")
+    assert [row["row"] for row in table] == [*range(90)]
+    np.testing.assert_allclose(answers(table), tiny_reference(faces.images), atol=1e-5)
+    best = [LABELS[row] for row in tiny_reference(faces.images).argmax(axis=1)]
+    assert [row["label"] for row in table] == best
+    assert [row["truth"] for row in table] == [LABELS[label] for label in faces.labels]
+    assert {row["split"] for row in table} == {"train", "validation", "test"}
+    for name, value in (("path", "faces.npz"), ("box", None), ("error", None), ("model", "tiny int8")):
+        assert {row[name] for row in table} == {value}
+    assert (summary.rows, summary.errors) == (90, 0)
+    assert sum(summary.labels.values()) == 90
+    right = [row["truth"] == row["label"] for row in table if row["split"] == "test"]
+    assert summary.accuracy["test"] == {"rows": 30, "value": sum(right) / 30}
+
+
+def test_the_folder_reads_as_one_table(here, model, faces):
+    """What begins with an underscore or a dot is no part of it for other readers."""
+    write(faces, "faces.npz")
+    score("faces.npz", here / "out.parquet", Scoring(model))
+    (here / "out.parquet" / ".torn.part-00000.parquet").write_bytes(b"left by a killed process")
+    assert pq.read_table("out.parquet").num_rows == 90
+
+
+def test_a_folder_of_pictures(here, model):
+    made = pictures(here / "seen")
+    summary = score("seen", here / "out", Scoring(model))
+    table = rows(here / "out")
+    paths = [row["path"] for row in table]
+    assert paths == sorted(paths)
+    assert {str(here / path) for path in paths} == {*made, str(here / "seen/camera 1/torn.png")}
+    good = [row for row in table if row["error"] is None]
+    expected = tiny_reference(np.stack([made[str(here / row["path"])] for row in good]))
+    np.testing.assert_allclose(answers(good), expected, atol=1e-5)
+    (bad,) = [row for row in table if row["error"]]
+    assert "not an image file that Pillow can read" in bad["error"]
+    assert bad["label"] is None
+    assert bad["p_Happy"] is None
+    assert (summary.rows, summary.errors, summary.accuracy) == (21, 1, {})
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
+def test_a_list_of_pictures(here, model, separator):
+    made = [*pictures(here / "seen")]
+    names = [os.path.relpath(path) if number % 2 else path for number, path in enumerate(made)]
+    (here / "list.txt").write_text(separator.join([*names, "", "missing.png"]), newline="")
+    score("list.txt", here / "out", Scoring(model))
+    table = rows(here / "out")
+    assert [row["path"] for row in table] == [*names, "missing.png"]
+    assert [bool(row["error"]) for row in table] == [False] * 20 + [True]
+
+
+def test_a_labelled_folder_tells_the_truth(here, model, faces):
+    write(faces, "faces")
+    (here / "faces" / "test" / "Happy" / "torn.png").write_bytes(b"")
+    summary = score("faces", here / "out", Scoring(model))
+    table = [row for row in rows(here / "out") if row["error"] is None]
+    for row in table:
+        _, split, label, _ = row["path"].split("/")
+        assert (row["split"], row["truth"]) == (split, label)
+    assert (summary.rows, summary.errors) == (91, 1)
+    assert {split: known["rows"] for split, known in summary.accuracy.items()} == {
+        "train": 40,
+        "validation": 20,
+        "test": 30,
+    }
+
+
+def encoded(image):
+    from io import BytesIO
+
+    file = BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def columns(faces):
+    """The forms in which a Parquet file may hold the same images."""
+    raw = [image.tobytes() for image in faces.images]
+    png = [encoded(image) for image in faces.images]
+    return {
+        "pixels": pa.array(raw, pa.binary(2304)),
+        "list": pa.array([[*each] for each in raw], pa.list_(pa.uint8())),
+        "encoded": pa.array(png, pa.binary()),
+        "huggingface": pa.array(
+            [{"bytes": each, "path": None} for each in png],
+            pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+        ),
+    }
+
+
+@pytest.mark.parametrize("form", ["pixels", "list", "encoded", "huggingface"])
+@pytest.mark.parametrize("group", [7, 16, 90])
+def test_a_parquet_file(here, model, faces, form, group):
+    table = pa.table({"id": [*range(90)], "face": columns(faces)[form], "label": pa.array(faces.labels)})
+    pq.write_table(table, "faces.parquet", row_group_size=group)
+    summary = score("faces.parquet", here / "out", Scoring(model))
+    table = rows(here / "out")
+    assert [row["row"] for row in table] == [*range(90)]
+    np.testing.assert_allclose(answers(table), tiny_reference(faces.images), atol=1e-5)
+    assert [row["truth"] for row in table] == [LABELS[label] for label in faces.labels]
+    assert summary.accuracy[""]["rows"] == 90
+
+
+def test_parquet_paths_and_missing_values(here, model):
+    made = pictures(here / "seen")
+    names = [os.path.relpath(path, "seen") for path in made]
+    pq.write_table(pa.table({"file": [*names, None], "who": ["x"] * 21}), "seen/index.parquet")
+    with pytest.raises(DataError, match="no column can hold images, of file, who; name it with --image-col"):
+        score("seen/index.parquet", here / "out", Scoring(model))
+    score("seen/index.parquet", here / "out", Scoring(model, image_column="file"))
+    table = rows(here / "out")
+    np.testing.assert_allclose(answers(table[:20]), tiny_reference(np.stack([*made.values()])), atol=1e-5)
+    assert table[20]["error"] == "there is no image in the row"
+
+
+def test_a_folder_of_parquet_files(here, model, faces):
+    table = pa.table(
+        {"face": columns(faces)["pixels"], "label": [LABELS[label].lower() for label in faces.labels]}
+    )
+    (here / "faces").mkdir()
+    pq.write_table(table[:50], "faces/a.parquet", row_group_size=20)
+    pq.write_table(table[50:], "faces/b.parquet")
+    summary = score("faces", here / "out", Scoring(model))
+    assert [row["row"] for row in rows(here / "out")] == [*range(50), *range(40)]
+    np.testing.assert_allclose(answers(rows(here / "out")), tiny_reference(faces.images), atol=1e-5)
+    assert summary.accuracy[""]["rows"] == 90
+
+
+class KilledError(Exception):
+    pass
+
+
+def stop_after(parts):
+    def progress(there, parts_in_all, rows):
+        if there >= parts:
+            raise KilledError
+
+    return progress
+
+
+def test_it_goes_on_with_what_is_missing(here, model):
+    pictures(here / "seen", 60)
+    score("seen", here / "whole", Scoring(model))
+    with pytest.raises(KilledError):
+        score("seen", here / "out", Scoring(model), progress=stop_after(2))
+    assert len([*(here / "out").glob("part-*")]) == 2
+    (here / "out" / "part-00000.parquet").unlink()
+    (here / "out" / ".x.part-00002.parquet").write_bytes(b"half")
+    kept = (here / "out" / "part-00001.parquet").stat().st_ino
+    score("seen", here / "out", Scoring(model))
+    assert rows(here / "out") == rows(here / "whole")
+    assert (here / "out" / "part-00001.parquet").stat().st_ino == kept
+    assert not [*(here / "out").glob(".*")]
+    again = []
+    score("seen", here / "out", Scoring(model), progress=lambda *told: again.append(told))
+    assert again == [(4, 4, 0)]
+
+
+KILLED = """
+import os, signal, sys
+from fertools.scoring import Scoring, score, source
+source.PIECE = 16
+def progress(there, parts, rows):
+    if there == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+score("seen", __import__("pathlib").Path("out"), Scoring(sys.argv[1]), progress=progress)
+"""
+
+
+def test_killed_for_real(here, model):
+    pictures(here / "seen", 60)
+    done = subprocess.run([sys.executable, "-c", KILLED, model])
+    assert done.returncode == -signal.SIGKILL
+    score("seen", here / "out", Scoring(model))
+    paths = [row["path"] for row in rows(here / "out")]
+    assert len(paths) == len({*paths}) == 61
+
+
+def test_another_source_or_model_is_an_error(here, model, faces):
+    write(faces, "faces.npz")
+    pictures(here / "seen")
+    score("seen", here / "out", Scoring(model))
+    other = str(tiny_export(here / "other", seed=1))
+    for source, how, what in (
+        ("faces.npz", Scoring(model), "source"),
+        ("seen", Scoring(other), "model"),
+        ("seen", Scoring(model, views="flip"), "views"),
+    ):
+        with pytest.raises(
+            DataError, match=f"out: was begun with another {what} .*take the same, or another --out"
+        ):
+            score(source, here / "out", how)
+    pictures(here / "seen", 21)
+    with pytest.raises(DataError, match="begun with another source"):
+        score("seen", here / "out", Scoring(model))
+    assert len(rows(here / "out")) == 21
+
+
+def test_what_cannot_be_scored(here, model):
+    pictures(here / "seen")
+    (here / "empty").mkdir()
+    (here / "empty.txt").write_text("\n")
+    (here / "torn.parquet").write_bytes(b"PAR1")
+    for source, message in (
+        ("nothing", "nothing: no such file or folder"),
+        ("empty", "empty: no data set in this folder"),
+        ("empty.txt", "empty.txt: the list is empty"),
+        ("torn.parquet", "torn.parquet: not a readable Parquet file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            score(source, here / "out", Scoring(model))
+    with pytest.raises(ConfigError, match="seen: is no Parquet file"):
+        score("seen", here / "out", Scoring(model, image_column="x"))
+    with pytest.raises(DataError, match="seen: holds other things"):
+        score("seen", here / "seen", Scoring(model))
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(0, 40), max_size=12))
+def test_row_groups_fall_into_pieces_without_loss(counts):
+    pieces = [*sources._together(counts)]
+    groups = [group for _, held in pieces for group in held]
+    held = sum(counts[group] for group in groups)
+    assert groups == sorted({*groups})
+    assert held == sum(counts)
+    assert [first for first, _ in pieces] == [sum(counts[: held[0]]) for _, held in pieces]
+
+
+def test_the_command(here, model):
+    pictures(here / "seen")
+    result = run("seen", "--out", "out", "--model", model, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["rows"], document["errors"]) == (21, 1)
+    assert sum(document["shares"].values()) == pytest.approx(1)
+    assert json.loads((here / "out" / "_summary.json").read_text()).items() <= document.items()
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("Wrote 21 rows to out/")
+    assert lines[1] == "1 rows have no answer; their column error says why."
+    assert lines[2].startswith("Next: python -c ")
+    text = run("seen", "--out", "out", "--model", model)
+    assert text.stdout.splitlines()[0] == "21 rows, 1 without an answer"
+    assert text.stderr.splitlines()[0] == "Wrote 0 rows to out/; 21 were there before."
+
+
+def test_usage(here, model):
+    assert run("seen", "--out", "o", "--address", "auto").exit_code == 2
+    assert run("seen").exit_code == 2
+    result = run("nothing", "--out", "o", "--model", model)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: nothing: no such file or folder")
+
+
+def test_help_is_the_one_of_the_list():
+    assert main.get_command(None, "score").get_short_help_str(200) == COMMANDS["score"][1]
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from fertools.scoring import Scoring, score
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+sizes = []
+score("faces.parquet", Path("out"), Scoring(sys.argv[1]), progress=lambda *told: sizes.append(resident()))
+print(max(sizes[2:5]), max(sizes))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
+def test_memory_does_not_grow(here, model):
+    """100,000 rows, 230 MB of pixels: benchmarks/score.py does the same with 2,000,000."""
+    random = np.random.default_rng(0)
+    schema = pa.schema([("face", pa.binary(2304))])
+    with pq.ParquetWriter("faces.parquet", schema, compression="none") as file:
+        for _ in range(25):
+            images = random.integers(0, 256, (4000, 2304), dtype=np.uint8)
+            file.write_table(pa.table({"face": pa.array([*map(bytes, images)], pa.binary(2304))}))
+    done = subprocess.run([sys.executable, "-c", MEMORY, model], capture_output=True, text=True, check=True)
+    early, most = map(float, done.stdout.split())
+    assert most < early + 40
