@@ -7,15 +7,22 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Final
 
-from fertools.errors import ClusterError, FertoolsError, MissingExtraError
+from fertools.errors import ClusterError, MissingExtraError
+
+#: What Ray is told by its environment: to report nothing to its makers, and nothing to the terminal.
+QUIET: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[ModuleType]:
     """Ray, connected to a cluster for the block; a connection that is there already is used and stays.
-
-    What an actor or a task raises of ours comes out of the block as it is, and not as Ray wraps it.
 
     Arguments:
         address: the cluster's, e.g. ``"auto"`` on one of its machines, or ``"10.0.0.1:6379"``; None for that
@@ -25,9 +32,8 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
         MissingExtraError: Ray is not installed.
         ClusterError: there is no such cluster, or it cannot do the work.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         from ray.exceptions import RayError, RayTaskError
@@ -42,10 +48,7 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
     try:
         yield ray
     except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, FertoolsError):
-            raise cause from error
-        raise ClusterError(f"a worker of Ray failed: {_first(cause or error)}") from error
+        raise ClusterError(f"a worker of Ray failed: {_first(error.cause)}") from error
     except RayError as error:
         raise ClusterError(f"Ray failed: {_first(error)}") from error
     finally:

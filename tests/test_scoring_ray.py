@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,43 +9,160 @@ from pathlib import Path
 import pytest
 from tiny_model import tiny_export
 
+from fertools.cluster import QUIET
 from fertools.data import synthetic, write
+from fertools.errors import ClusterError, DataError
 from fertools.scoring import Scoring, score
-
-pytestmark = [
-    pytest.mark.slow,
-    # Ray 2.60 on Python 3.13 leaves sockets and files to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-]
+from fertools.scoring import scoring as module
+from fertools.scoring import source as sources
 
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra score")
 pytest.importorskip("ray", reason="needs the extra ray")
 
+pytestmark = [
+    pytest.mark.slow,
+    # Ray leaves sockets and log files to the garbage collector, and calls what it has itself deprecated.
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning",
+        "ignore::DeprecationWarning",
+        "ignore::FutureWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",
+    ),
+]
+
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head without processors and two nodes with one each."""
+    """A head without processors, and a node with one."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        monkeypatch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        for name, value in QUIET.items():
+            monkeypatch.setenv(name, value)
         here = str(Path(__file__).parent)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        cluster.add_node(num_cpus=1)
-        cluster.add_node(num_cpus=1)
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+        cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
+        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         cluster.wait_for_nodes()
         yield cluster
+        import ray
+
+        ray.shutdown()
         cluster.shutdown()
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A folder with a model, a data set, and the answers as they are without a cluster."""
-    folder = tmp_path_factory.mktemp("work")
-    tiny_export(folder / "model")
-    write(synthetic.generate(300, 50, 50), folder / "faces")
-    (folder / "faces" / "test" / "Happy" / "torn.png").write_bytes(b"")
-    return folder
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """The current folder, with a model and pictures, of which one is torn."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "PIECE", 8)
+    tiny_export(tmp_path / "model")
+    write(synthetic.generate(120, 20, 20), "faces")
+    Path("faces/test/Happy/torn.png").write_bytes(b"")
+    return tmp_path
+
+
+class Slow(module._Work):
+    """Takes its time for each piece, and writes down the process that does it."""
+
+    def __call__(self, piece):
+        time.sleep(0.3)
+        Path(f"{self.output.path}.{piece}.{os.getpid()}").touch()
+        return super().__call__(piece)
+
+
+def rows(out):
+    return [
+        row for part in sorted(Path(out).glob("part-*.parquet")) for row in pq.read_table(part).to_pylist()
+    ]
+
+
+def processes(out):
+    """Those that have begun a piece, in the order of time."""
+    found = sorted(Path().absolute().glob(f"{out}.*.*"), key=lambda path: path.stat().st_mtime)
+    return [int(path.suffix[1:]) for path in found]
+
+
+def in_thread(call):
+    """Start a call in a thread; gives what to wait for its end with."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def wait():
+        thread.join(120)
+        assert not thread.is_alive()
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    return wait
+
+
+def wait_for(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_the_same_rows_whatever_dies(cluster, work, monkeypatch):
+    """On two nodes, of which one is removed midway; before, an actor is killed."""
+    expected = score("faces", work / "local", Scoring("model"))
+    node = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    cluster.wait_for_nodes()
+    monkeypatch.setattr(module, "_Work", Slow)
+    wait = in_thread(lambda: score("faces", work / "out", Scoring("model", engine="ray", actors=2)))
+    wait_for(lambda: len(processes("out")) >= 3)
+    os.kill(processes("out")[-1], signal.SIGKILL)
+    wait_for(lambda: len(processes("out")) >= 8)
+    cluster.remove_node(node)
+    assert wait() == expected
+    assert rows("out") == rows("local")
+    assert len({*processes("out")}) > 1
+
+
+def test_a_data_set_travels_with_the_work(cluster, work):
+    write(synthetic.generate(30, 10, 10), "faces.npz")
+    expected = score("faces.npz", work / "local", Scoring("model"))
+    seen = []
+    how = Scoring("model", engine="ray", threads=1)
+    assert score("faces.npz", work / "out", how, progress=lambda *told: seen.append(told)) == expected
+    assert rows("out") == rows("local")
+    assert seen[-1] == (7, 7, 50)
+
+
+def test_an_error_of_ours_arrives_as_it_is(cluster, work):
+    import pyarrow as pa
+
+    pq.write_table(
+        pa.table({"face": pa.array([b"x" * 2304] * 20, pa.binary(2304))}), "t.parquet", row_group_size=8
+    )
+    damaged = bytearray(Path("t.parquet").read_bytes())
+    damaged[4:40] = bytes(36)
+    Path("t.parquet").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"t\.parquet: not a readable Parquet file"):
+        score("t.parquet", work / "out", Scoring("model", engine="ray"))
+
+
+def test_no_cluster_there(monkeypatch, work):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+    def refuse(*_, **__):
+        raise ConnectionError("nobody answers\nat all")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(
+        ClusterError, match=r"no Ray cluster at 10\.0\.0\.1:1: ConnectionError: nobody answers$"
+    ):
+        score("faces", work / "out", Scoring("model", engine="ray", address="10.0.0.1:1"))

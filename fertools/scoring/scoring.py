@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from fertools.cluster import connected
-from fertools.errors import ConfigError, ImageError
+from fertools.errors import ConfigError, FertoolsError, ImageError
 from fertools.runtime import Predictor, to_face
 from fertools.scoring.output import Answer, Output, PartWriter, Summary
 from fertools.scoring.source import Item, Source, import_parquet, open_source
@@ -193,6 +193,8 @@ def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:
             num_gpus=1 if how.provider in ("cuda", "tensorrt") else 0,
         )
         for row in done.iter_rows():
+            if row["error"] is not None:
+                raise row["error"]
             yield int(row["rows"])
 
 
@@ -205,5 +207,10 @@ class _Actor:
         self.work: _Work = ray.get(work)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Score the pieces of a batch."""
-        return {"rows": np.array([self.work(int(piece)) for piece in batch["piece"]])}
+        """Score a piece, in a batch of its own. An error of ours is handed over, which Ray would wrap in its own."""
+        rows, error = 0, None
+        try:
+            rows = self.work(int(batch["piece"][0]))
+        except FertoolsError as raised:
+            error = raised
+        return {"rows": [rows], "error": np.array([error], dtype=object)}

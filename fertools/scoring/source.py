@@ -188,7 +188,9 @@ class ParquetSource:
                         yield Item(str(path), row, None if value is None else image(value), truth)
                         row += 1
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a readable Parquet file: {error}; write it again") from error
+            raise DataError(
+                f"{path}: not a readable Parquet file: {_reason(error)}; write it again"
+            ) from error
 
 
 def open_source(
@@ -356,7 +358,9 @@ def _parquet(
                     raise DataError(f"{path}: has other columns than {files[0]}; score them one by one")
                 rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a readable Parquet file: {error}; write it again") from error
+            raise DataError(
+                f"{path}: not a readable Parquet file: {_reason(error)}; write it again"
+            ) from error
         pieces += [(number, first, groups) for first, groups in _together(rows)]
     if not pieces:
         raise DataError(f"{source}: holds no rows")
@@ -392,7 +396,9 @@ def _image_column(source: str, schema: Any, wanted: str | None) -> str:
         return wanted
     import pyarrow.types as types
 
-    able = [name for name, kind in held.items() if not types.is_string(kind) and _image_of(kind, Path())]
+    able: list[str] = [
+        name for name in held if not types.is_string(held[name]) and _image_of(held[name], Path())
+    ]
     if len(able) != 1:
         raise DataError(
             f"{source}: {'several columns' if able else 'no column'} can hold images, of {', '.join(held)};"
@@ -425,6 +431,11 @@ def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
     ) and types.is_integer(kind.value_type):
         return _listed
     return None
+
+
+def _reason(error: Exception) -> str:
+    """Arrow's message without its stack."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _itself(value: bytes) -> bytes:
