@@ -43,7 +43,6 @@ PACE = 30.0
     help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
 )
 @views_option
-@click.option("--find-faces", is_flag=True, help="Look for faces in each picture, a row a face.")
 @click.option(
     "--image-column", metavar="NAME", help="Of a Parquet file.  [default: the only one that can hold images]"
 )

@@ -35,7 +35,6 @@ class Scoring:
         model, precision, provider, views: as `fertools.runtime.Predictor` takes them.
         threads: threads of onnxruntime; None for the processors that this process may use. On Ray also the
             CPUs of an actor, and None is 1.
-        find_faces: look for faces in each picture, a row a face; else each picture is one face, cropped.
         image_column, label_column: of a Parquet file, see `fertools.scoring.source.open_source`.
         engine: ``"local"`` or ``"ray"``.
         address: the Ray cluster's; None for the one of ``$RAY_ADDRESS``, else one on this machine.
@@ -50,7 +49,6 @@ class Scoring:
     provider: str = "auto"
     views: str = "single"
     threads: int | None = None
-    find_faces: bool = False
     image_column: str | None = None
     label_column: str | None = None
     engine: str = "local"
@@ -107,16 +105,11 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
         model=f"{info.name} {info.precision}",
         model_sha256=hashlib.sha256(predictor.path.read_bytes()).hexdigest(),
     )
-    asked = {
-        "source": opened.digest,
-        "model": output.model_sha256,
-        "views": how.views,
-        "find_faces": how.find_faces,
-    }
+    asked = {"source": opened.digest, "model": output.model_sha256, "views": how.views}
     output.begin(asked, opened.pieces, source)
     missing = output.missing(opened.pieces)
     there, rows = opened.pieces - len(missing), 0
-    work = _Work(opened, output, predictor, how.find_faces)
+    work = _Work(opened, output, predictor)
     if progress:
         progress(there, opened.pieces, rows)
     for count in _on_ray(work, missing, how) if how.engine == "ray" else map(work, missing):
@@ -129,9 +122,8 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
 class _Work:
     """Scores a piece. What is pickled is how to open the model again."""
 
-    def __init__(self, source: Source, output: Output, predictor: Predictor, find_faces: bool) -> None:
-        self.source, self.output, self.predictor, self.find_faces = source, output, predictor, find_faces
-        self._finder: Any = None
+    def __init__(self, source: Source, output: Output, predictor: Predictor) -> None:
+        self.source, self.output, self.predictor = source, output, predictor
 
     def __call__(self, piece: int) -> int:
         """Write the part of a piece; returns its rows."""
@@ -147,28 +139,15 @@ class _Work:
         faces: list[Any] = []
         for item in items:
             try:
-                for face, box, confidence in self._faces(item):
-                    faces.append(to_face(face))
-                    answers.append(Answer(item.path, item.row, box, confidence, item.truth, item.split))
+                if item.image is None:
+                    raise ImageError("there is no image in the row")
+                faces.append(to_face(item.image))
+                answers.append(Answer(item.path, item.row, truth=item.truth, split=item.split))
             except ImageError as error:
                 why = str(error)
                 answers.append(Answer(item.path, item.row, truth=item.truth, split=item.split, error=why))
-        runs = [
-            self.predictor.probabilities(np.stack(faces[start : start + BATCH]))
-            for start in range(0, len(faces), BATCH)
-        ]
-        part.add(
-            answers, np.concatenate(runs) if runs else np.empty((0, len(self.output.labels)), np.float32)
-        )
+        part.add(answers, self.predictor.probabilities(np.stack(faces)) if faces else np.empty((0, 7)))
         return len(answers)
-
-    def _faces(
-        self, item: Item
-    ) -> Iterator[tuple[Any, tuple[float, float, float, float] | None, float | None]]:
-        """The faces of an image, each with its box and the detector's confidence if one looks for them."""
-        if item.image is None:
-            raise ImageError("there is no image in the row")
-        yield item.image, None, None
 
 
 def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:
@@ -207,7 +186,7 @@ class _Actor:
         self.work: _Work = ray.get(work)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Score a piece, in a batch of its own. An error of ours is handed over, which Ray would wrap in its own."""
+        """Score a piece, in a batch of its own; an error of ours is handed over, as Ray would wrap it."""
         rows, error = 0, None
         try:
             rows = self.work(int(batch["piece"][0]))
