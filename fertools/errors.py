@@ -10,6 +10,7 @@
     ├── ProviderError      an execution provider or device was asked for and not got
     ├── ForkError          something that does not survive a fork is used in the forked process
     ├── RunError           a run folder is missing, unfinished or in the way
+    ├── WriteError         a file or folder cannot be written: the disk is full, or rights are missing
     ├── GateError          a verification gate is broken
     ├── ClusterError       a Ray cluster cannot be reached or cannot do the work
     └── MissingExtraError  an optional package is not installed (also an ImportError)
@@ -49,6 +50,10 @@ class ForkError(FertoolsError):
 
 class RunError(FertoolsError):
     """A run folder is missing, unfinished or in the way."""
+
+
+class WriteError(FertoolsError):
+    """A file or folder cannot be written: the disk is full, say, or rights are missing."""
 
 
 class GateError(FertoolsError):

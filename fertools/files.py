@@ -1,4 +1,7 @@
-"""Files appear whole or not at all: written beside their place, then renamed into it."""
+"""Files appear whole or not at all: written beside their place, then renamed into it.
+
+Whatever keeps them from being written is a WriteError, which names the path and the reason.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,44 @@ from errno import ENOTDIR
 from pathlib import Path
 from typing import Any
 
+from fertools.errors import WriteError
+from fertools.reading import reason
+
+#: Characters of a name that a temporary one takes over: there is a limit, 255 bytes as a rule.
+_KEPT = 32
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a WriteError that names ``path``; so a WriteError of a file in it."""
+    try:
+        yield
+    except (OSError, WriteError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        why = reason(cause) if isinstance(cause, OSError) else str(error)
+        raise WriteError(f"{path}: cannot be written ({why}); see to the disk and the rights") from cause
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write a file to; it takes the place of ``path`` if the block ends well.
 
     The temporary name ends like ``path``, because some writers choose the format by the suffix.
+
+    Raises WriteError for any OSError, of the block too.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # os.open with 0o666 would honour the umask but mkstemp is exclusive; the mode is set right below.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".{path.name}")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # os.open with 0o666 would honour the umask but mkstemp is exclusive; the mode is set right below.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".{path.name[-_KEPT:]}")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -37,32 +60,36 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to fill; it takes the place of the folder ``path`` if the block ends well.
 
     An earlier ``path`` is moved aside, and only removed once the new one stands in its place.
+
+    Raises WriteError for any OSError, of the block too.
     """
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    retired = temporary.with_name(temporary.name + ".old")
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            os.replace(path, retired)
+    with telling(path):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:_KEPT]}."))
+        retired = temporary.with_name(temporary.name + ".old")
         try:
-            os.replace(temporary, path)
-        except BaseException:  # Ctrl-C too: the earlier folder must come back
-            if retired.exists():
-                os.replace(retired, path)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                os.replace(path, retired)
+            try:
+                os.replace(temporary, path)
+            except BaseException:  # Ctrl-C too: the earlier folder must come back
+                if retired.exists():
+                    os.replace(retired, path)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file name that is no valid Unicode may stand in it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -144,15 +144,6 @@ def test_seeds_are_runs_by_themselves(here, no_processes):
     assert [config.seed for config in Sweep(tiny_training.Path("s")).configs.values()] == [3, 4, 3, 4]
 
 
-def test_what_was_killed_while_it_was_made_is_made_anew(here, no_processes):
-    assert run("--set", "ema=0.5").exit_code == 0
-    (here / "s" / "ema=0.5").mkdir()
-    (here / "s" / "ema=0.5" / "run.json").touch()
-    assert run("--set", "ema=0.5").exit_code == 0
-    assert not (here / "s" / "ema=0.5").exists()
-    assert "--out" in no_processes["ema=0.5"]
-
-
 @pytest.mark.parametrize(
     ("options", "gpus", "places"),
     [

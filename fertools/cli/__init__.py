@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +14,7 @@ import click
 
 from fertools import __version__
 from fertools.errors import FertoolsError, ProviderWarning
+from fertools.reading import reason
 
 #: Sub-command -> (module below fertools.cli, one-line help). The help stands here so that
 #: ``fertools --help`` imports none of them; a test holds it equal to the command's own.
@@ -52,14 +56,40 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line. What the encoding of stdout lacks is written as an escape: ``\\u263a``."""
+        for stream in (sys.stdout, sys.stderr):
+            if getattr(stream, "errors", None) == "strict":
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        return super().main(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the sub-command; an error that fertools raises on purpose becomes one line and exit code 1."""
+        """Run the sub-command.
+
+        An error that fertools raises on purpose becomes one line and exit code 1; so does one of the system's
+        that nothing below expected, such as a path that is too long, or a full disk behind stdout.
+        """
         with warnings.catch_warnings():
             warnings.showwarning = _show(warnings.showwarning)
             try:
                 return super().invoke(ctx)
             except FertoolsError as error:
                 raise click.ClickException(str(error)) from error
+            except OSError as error:
+                if error.errno == errno.EPIPE:  # the reader has gone: click ends quietly
+                    raise
+                _give_up_stdout()
+                where = "" if error.filename is None else f"{click.format_filename(error.filename)}: "
+                raise click.ClickException(f"{where}{reason(error)}") from error
+
+
+def _give_up_stdout() -> None:
+    """Drop what is left for a stdout that takes nothing any more; Python would complain again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _show(usual: Callable[..., None]) -> Callable[..., None]:

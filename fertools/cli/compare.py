@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from fertools.cli.common import emit, json_option, talk
-from fertools.errors import DataError
 from fertools.training.compare import compare
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
     if plot:
         from fertools.training.figure import comparison_figure
 
-        try:
-            comparison_figure(comparison.entries, plot)
-        except OSError as error:
-            raise DataError(f"{plot}: cannot be written ({error.strerror}); choose another name") from error
+        comparison_figure(comparison.entries, plot)
         talk(f"The picture is in {plot}.")
     if as_json:
         emit(comparison.to_dict())

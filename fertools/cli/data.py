@@ -9,7 +9,6 @@ import click
 
 from fertools import data, files
 from fertools.cli.common import emit, json_option, talk
-from fertools.errors import DataError
 
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws what is random."
@@ -51,11 +50,8 @@ def info(src: str, seed: int, as_json: bool) -> None:
 def preview(src: str, output: Path, split: str, per_class: int, seed: int) -> None:
     """Draw a grid of images, a row for each class."""
     grid = data.preview(data.read(src, seed=seed), split, per_class, seed)
-    try:
-        with files.replacing(output) as temporary:
-            grid.save(temporary, format="PNG")
-    except OSError as error:
-        raise DataError(f"{output}: cannot be written ({error.strerror}); choose another name") from error
+    with files.replacing(output) as temporary:
+        grid.save(temporary, format="PNG")
     talk(f"Wrote {output}. What else is in it: fertools data info {shlex.quote(src)}")
 
 

@@ -9,7 +9,6 @@ import click
 
 from fertools import data
 from fertools.cli.common import default_source, emit, json_option, precision_option, talk, views_option
-from fertools.errors import DataError
 from fertools.evaluation import confusion_figure, is_run, measure, open_network
 from fertools.training import Run
 
@@ -55,10 +54,7 @@ def command(
         talk(f"The run was trained on other data: {run.facts['data']['name']}.")
     measurement = measure(network, dataset, split, views)
     if plot:
-        try:
-            confusion_figure(measurement.official, plot, f"{model.resolve().name}, {measurement.title}")
-        except OSError as error:
-            raise DataError(f"{plot}: cannot be written ({error.strerror}); choose another name") from error
+        confusion_figure(measurement.official, plot, f"{model.resolve().name}, {measurement.title}")
         talk(f"Wrote {plot}.")
     if as_json:
         emit({"model": str(model), **measurement.to_dict()})

@@ -27,9 +27,12 @@ def side_by_side(
         say: is told each line that a process writes to its stderr, after its name.
         ended: is told when a process has ended, and why it failed; None if it did not.
 
-    An interruption (KeyboardInterrupt) ends the processes, too.
+    An interruption (KeyboardInterrupt) ends the processes, too, and so does what ``say`` or ``ended`` raises.
     """
-    asyncio.run(_all(commands, places, say, ended))
+    try:
+        asyncio.run(_all(commands, places, say, ended))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
 
 
 async def _all(

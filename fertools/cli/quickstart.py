@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fertools import data
+from fertools import data, files
 from fertools.cli.common import emit, json_option, talk
 from fertools.contract import LABELS
 from fertools.training import Run, TrainConfig
@@ -39,8 +39,8 @@ def command(out: Path, as_json: bool) -> None:
     step = _Steps()
     step("draw synthetic faces")
     dataset = data.load(data.synthetic.NAME)
-    out.mkdir(parents=True, exist_ok=True)
-    data.preview(dataset, "train").save(out / "faces.png")
+    with files.replacing(out / "faces.png") as temporary:
+        data.preview(dataset, "train").save(temporary)
     talk(f"      {len(dataset):,} faces; a sample is in {out / 'faces.png'}")
 
     step(f"train the reference network, {CONFIG.epochs} epochs")
@@ -123,11 +123,11 @@ def _predict(dataset: data.Dataset, out: Path) -> dict[str, Prediction]:
 
     test = dataset.split("test")
     folder = out / "faces"
-    folder.mkdir(exist_ok=True)
     predictor = Predictor(out / "exported")
     predictions = {}
     for code, label in enumerate(LABELS):
         file = folder / f"{label}.png"
-        Image.fromarray(test.images[(test.labels == code).argmax()]).save(file)
+        with files.replacing(file) as temporary:
+            Image.fromarray(test.images[(test.labels == code).argmax()]).save(temporary)
         predictions[label] = predictor.predict(file)
     return predictions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +115,6 @@ def _command(run: Run, config: TrainConfig, weights: str | None) -> list[str]:
     words = [sys.executable, "-m", "fertools", "train"]
     if is_run(run.path):
         return [*words, "--resume", str(run.path)]
-    shutil.rmtree(run.path, ignore_errors=True)  # what a process left that was killed while it made the run
     words += ["--out", str(run.path), *(["--weights", weights] if weights else [])]
     for option, value in config.to_dict().items():
         words += [f"--{option.replace('_', '-')}", str(value)]

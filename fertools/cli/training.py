@@ -13,7 +13,7 @@ import click
 
 from fertools import data
 from fertools.cli.common import RUNS, default_source, emit, talk
-from fertools.errors import ConfigError
+from fertools.errors import ConfigError, WriteError
 from fertools.models import IMAGENET, NETWORKS, find
 from fertools.training import AUGMENTATIONS, RECIPES, Run, TrainConfig, recipe
 from fertools.training.config import BALANCES, DEVICE_COUNTS, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
@@ -198,6 +198,9 @@ def _train(
         except KeyboardInterrupt:
             talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))}")
             raise SystemExit(130) from None
+        except WriteError:
+            talk(f"Once that is mended, go on with: fertools train --resume {shlex.quote(str(path))}")
+            raise
         metrics = run.metrics
         talk(
             f"Best epoch {metrics['best_epoch']}: validation accuracy {metrics['validation']['accuracy']:.2%}"

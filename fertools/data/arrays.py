@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fertools.contract import IMAGE_SIZE, LABELS
 from fertools.data.dataset import Bytes
 from fertools.errors import DataError
+from fertools.reading import open_regular
 
 Array = npt.NDArray[Any]
 
@@ -27,13 +28,13 @@ def load(path: Path) -> dict[str, Array]:
     """
     try:
         # Opened here, because numpy leaves a damaged file open.
-        with path.open("rb") as file, warnings.catch_warnings():
+        with open_regular(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy warns about headers that Python 2 wrote
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return {"": content}
             with content:
-                return {name: content[name] for name in content.files}
+                return {name: _array(content[name], name) for name in content.files}
     # A damaged file makes numpy, zipfile and zlib raise nearly anything.
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
@@ -41,6 +42,13 @@ def load(path: Path) -> dict[str, Array]:
             f"{path}: not a readable {path.suffix} file ({reason}); "
             "fetch or write it again, without object arrays (they need pickle, which can run code)"
         ) from error
+
+
+def _array(entry: object, name: str) -> Array:
+    """An entry of an archive, which numpy gives as bytes where it is no array."""
+    if not isinstance(entry, np.ndarray):
+        raise ValueError(f"its entry {name!r} is no array")
+    return entry
 
 
 def as_images(array: Array, where: str) -> Bytes:

@@ -16,15 +16,23 @@ from fertools.contract import IMAGE_SIZE, LABELS
 from fertools.data import partition
 from fertools.data.dataset import USAGES, Bytes, Dataset
 from fertools.errors import DataError
+from fertools.reading import open_regular
 
 _PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
-#: Bytes read at a time.
-_BUFFER: Final = 1 << 20
-
 #: Rows parsed at a time: enough to outweigh numpy's cost of a call, few enough for a processor's cache.
 _BLOCK: Final = 8
 
-_LABEL_CODES: Final = {str(code).encode(): code for code in range(len(LABELS))}
+#: Bytes of a row, at most: more than ten times what the digits and blanks of one take.
+_LONGEST: Final = 1 << 17
+
+#: As digits, or as the floating-point numbers that tools make of a column with gaps: 0 and 0.0.
+_LABEL_CODES: Final = {
+    text.encode(): code for code in range(len(LABELS)) for text in (str(code), str(float(code)))
+}
+#: What to do about a row.
+_REPLACE: Final = "the file may be truncated: correct it or fetch it again"
+_CORRECT: Final = "correct or remove the row"
+
 _USAGE_CODES: Final = {usage.lower().encode(): code for code, usage in enumerate(USAGES)}
 
 
@@ -39,22 +47,26 @@ def read(path: Path, seed: int) -> Dataset:
     """
     images, labels, usage = bytearray(), bytearray(), bytearray()
     block: list[tuple[int, bytes]] = []
-    with path.open("rb", buffering=_BUFFER) as file:
-        columns = _columns(path, file.readline())
-        for row, line in enumerate(file, start=1):
+    with open_regular(path) as file:
+        columns = _columns(path, file.readline(_LONGEST))
+        for row, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
             if line.isspace():
                 continue
+            if len(line) == _LONGEST:
+                raise _wrong(path, row, f"is longer than {_LONGEST >> 10} KiB", _REPLACE)
             fields = line.split(b",")
             if len(fields) != columns["count"]:
-                raise _wrong(path, row, f"has {len(fields)} fields, the header {columns['count']}")
+                raise _wrong(path, row, f"has {len(fields)} fields, the header {columns['count']}", _REPLACE)
             label = _field(fields[columns["emotion"]])
             if label not in _LABEL_CODES:
-                raise _wrong(path, row, f"emotion is {_text(label)}, not a digit 0..{len(LABELS) - 1}")
+                what = f"emotion is {_text(label)}, not a digit 0..{len(LABELS) - 1}"
+                raise _wrong(path, row, what, _REPLACE if not label else _CORRECT)
             labels.append(_LABEL_CODES[label])
             if "usage" in columns:
                 use = _field(fields[columns["usage"]]).lower()
                 if use not in _USAGE_CODES:
-                    raise _wrong(path, row, f"Usage is {_text(use)}, not one of {', '.join(USAGES)}")
+                    what = f"Usage is {_text(use)}, not one of {', '.join(USAGES)}"
+                    raise _wrong(path, row, what, _REPLACE if not use else _CORRECT)
                 usage.append(_USAGE_CODES[use])
             block.append((row, _field(fields[columns["pixels"]])))
             if len(block) == _BLOCK:
@@ -82,13 +94,18 @@ def write(dataset: Dataset, path: Path) -> None:
 def _columns(path: Path, header: bytes) -> dict[str, int]:
     """Positions of the columns by name in lower case, and their number as ``count``."""
     names = [_field(name).lower() for name in header.removeprefix(b"\xef\xbb\xbf").split(b",")]
-    for name in (b"emotion", b"pixels"):
-        if names.count(name) != 1:
+    known = (b"emotion", b"pixels", b"usage")
+    for name in known:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{path}: {names.count(name)} columns are called {name.decode()} (in any case);"
+                " remove all but one"
+            )
+        if name not in names and name != b"usage":
             raise DataError(
                 f"{path}: the first row must name the columns emotion, pixels and Usage, "
                 f"got {_text(header.strip())}; fetch the file again or add the header"
             )
-    known = (b"emotion", b"pixels", b"usage")
     return {name.decode(): names.index(name) for name in known if name in names} | {"count": len(names)}
 
 
@@ -138,14 +155,14 @@ def _patiently(path: Path, row: int, field: bytes) -> bytes:
     words = field.split()
     odd = next((word for word in words if not word.isdigit() or len(word) > 9 or int(word) > 255), None)
     if odd is not None:
-        raise _wrong(path, row, f"has a pixel {_text(odd)}, not a whole number 0..255")
+        raise _wrong(path, row, f"has a pixel {_text(odd)}, not a whole number 0..255", _CORRECT)
     if len(words) != _PIXELS:
-        raise _wrong(path, row, f"has {len(words)} pixels, not {_PIXELS}")
+        raise _wrong(path, row, f"has {len(words)} pixels, not {_PIXELS}", _REPLACE)
     return bytes(map(int, words))
 
 
-def _wrong(path: Path, row: int, what: str) -> DataError:
-    return DataError(f"{path}: row {row} {what}; the file may be truncated: correct it or fetch it again")
+def _wrong(path: Path, row: int, what: str, remedy: str) -> DataError:
+    return DataError(f"{path}: row {row} {what}; {remedy}")
 
 
 def _text(field: bytes) -> str:

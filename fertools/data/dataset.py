@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -107,6 +107,10 @@ class Dataset:
         rows = self.usage == _code(name)
         rows[rows] = self.is_unseen(name)
         return self._select(name, rows)
+
+    def with_note(self, note: str) -> Dataset:
+        """The same with one more note."""
+        return replace(self, notes=(*self.notes, note))
 
     @property
     def counts(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from fertools import files
 from fertools.data import csv_file, image_folder, npy_pair, npz_file, partition, synthetic
 from fertools.data.dataset import Dataset
 from fertools.errors import DataError
+from fertools.reading import reason
 
 Source = str | os.PathLike[str]
 
@@ -54,6 +55,8 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
     """
     if source == synthetic.NAME:
         return synthetic.generate(seed=seed)
+    if not isinstance(source, str | os.PathLike):
+        raise DataError(f"{source!r}: not the path of a data set; give {_ACCEPTED}")
     path = Path(source)
     try:
         if path.is_dir():
@@ -62,14 +65,12 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
             path = _only_file(path)
         elif not path.exists():
             raise DataError(f"{path}: no such file or folder; give {_ACCEPTED}")
-        reader = _READERS.get(path.suffix.lower())
+        reader = npy_pair.read if path.is_dir() else _READERS.get(path.suffix.lower())
         if reader is None:
             raise DataError(f"{path}: not a data set; give {_ACCEPTED}")
         return reader(path, seed)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); check the path and the rights"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({reason(error)}); check the path and the rights") from error
 
 
 def load(source: Source, *, seed: int = 0) -> Dataset:
@@ -92,15 +93,18 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
         overwrite: replace what is there. A folder that holds anything but splits is never replaced.
 
     Raises:
-        DataError: the destination exists, or cannot be written.
+        DataError: the destination exists, or is none that can be written.
+        WriteError: the disk is full, say, or rights are missing.
     """
     path = Path(destination)
     writer = _WRITERS.get(path.suffix.lower())
-    if path.exists() and not overwrite:
-        raise DataError(f"{path}: exists already; choose another name or ask to overwrite it")
-    if path.suffix.lower() in _OTHER_FILES:
-        raise DataError(f"{path}: cannot write {path.suffix} files; name a .csv or .npz file, or a folder")
-    try:
+    with files.telling(path):
+        if path.exists() and not overwrite:
+            raise DataError(f"{path}: exists already; choose another name or ask to overwrite it")
+        if path.suffix.lower() in _OTHER_FILES:
+            raise DataError(
+                f"{path}: cannot write {path.suffix} files; name a .csv or .npz file, or a folder"
+            )
         if writer:
             if path.is_dir():
                 raise DataError(f"{path}: is a folder; choose another name")
@@ -113,21 +117,16 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
                 )
             with files.replacing_folder(path) as temporary:
                 image_folder.write(dataset, temporary)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); check the disk and the rights"
-        ) from error
 
 
 def _only_file(folder: Path) -> Path:
-    """The one data file of a folder (either one of a pair of .npy files)."""
+    """The one data file of a folder, or the folder itself, if what it holds are .npy files."""
     names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     tables = [path for path in names if path.suffix.lower() == ".csv"]
     known = [path for path in tables if path.name.lower() in _CSV_NAMES]
     found = (known or tables) + [path for path in names if path.suffix.lower() == ".npz"]
     if not found:
-        pair = [path for path in names if path.suffix.lower() == ".npy"]
-        found = pair[:1] if len(pair) == 2 else pair
+        found = [folder] if any(path.suffix.lower() == ".npy" for path in names) else []
     if len(found) != 1:
         several = f"several data files ({', '.join(path.name for path in found)}); name one"
         raise DataError(

@@ -13,6 +13,7 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import ModelError, RunError
 from fertools.evaluation import accuracy
+from fertools.reading import read_text
 from fertools.training import Run
 from fertools.training.provenance import label
 from fertools.training.seeds import siblings
@@ -57,7 +58,7 @@ def read_origin(folder: Path) -> Origin:
     """What the report of an export tells of it. Raises ModelError if ``folder`` is no export."""
     file = folder / contract.REPORT_FILE
     try:
-        model = json.loads(file.read_text(encoding="utf-8"))["model"]
+        model = json.loads(read_text(file))["model"]
         return Origin(str(model["name"]), {key: str(model["data"][key]) for key in ("name", "fingerprint")})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file}: not the report of an export; make it anew with fertools export") from error

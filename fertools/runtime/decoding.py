@@ -6,7 +6,6 @@ import os
 import threading
 import warnings
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fertools.errors import ImageError
+from fertools.reading import LARGEST_IMAGE, read_bytes
 
 #: ``warnings.catch_warnings`` swaps a list of the whole process; two threads at once would leave it swapped.
 _one_at_a_time = threading.Lock()
@@ -39,7 +39,8 @@ def decode(
         of the source for error messages ("" where it has none).
 
     Raises:
-        ImageError: there is no such file, or it is empty, truncated, too large or not an image.
+        ImageError: there is no such file, or it is empty, truncated, too large, not an image or not even a
+            regular file.
     """
     if isinstance(source, Image.Image):
         return _pixels(source, str(getattr(source, "filename", "")))
@@ -56,7 +57,7 @@ def decode(
 
 def _read(name: str) -> bytes:
     try:
-        return Path(name).read_bytes()
+        return read_bytes(name, LARGEST_IMAGE)
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except IsADirectoryError as error:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import fertools
 from fertools.contract import INT8_FILE, INT8_ORT_FILE, ONNX_FILE, ORT_FILE
-from fertools.errors import ConfigError, ModelError
+from fertools.errors import ModelError
+from fertools.reading import reason
+from fertools.runtime.arguments import choice
+from fertools.runtime.arguments import path as as_path
 
 #: Precision -> its files in an export folder, one a format; both in the order of preference. Every provider
 #: runs an .onnx file, the CPU's alone an .ort file.
@@ -48,13 +51,20 @@ def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Pa
         precision: ``"auto"`` (int8 if the folder has it), ``"int8"`` or ``"float32"``.
 
     Raises:
-        ConfigError: `precision` is none of these.
-        ModelError: there is no such file.
+        ConfigError: `precision` is none of these, or `model` no path.
+        ModelError: there is no such file, or it cannot be looked for.
     """
-    if precision not in ("auto", *FILES):
-        raise ConfigError(f"precision must be auto, {' or '.join(FILES)}, not {precision!r}")
-    path = shipped_model() if model is None else Path(model)
-    if path is not None and not path.exists() and str(model) in SHIPPED:
+    choice("precision", precision, ("auto", *FILES))
+    path = None if model is None else as_path("model", model)
+    try:
+        return _find(path, precision)
+    except OSError as error:  # a folder that may not be searched, or a name that is too long
+        raise ModelError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def _find(model: Path | None, precision: str) -> tuple[Path, str | None]:
+    path = model or shipped_model()
+    if model is not None and not model.exists() and str(model) in SHIPPED:
         path = shipped_model(str(model))
     if path is None:
         raise ModelError(

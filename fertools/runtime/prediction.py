@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from fertools.errors import ConfigError
+from fertools.runtime.arguments import whole_number
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,11 +36,9 @@ class Prediction:
         """The `k` most probable (label, probability), best first; all of them if there are fewer.
 
         Raises:
-            ConfigError: `k` is less than 1.
+            ConfigError: `k` is not a positive integer.
         """
-        if k < 1:
-            raise ConfigError(f"top({k}): at least one label must be asked for")
-        return tuple(sorted(self.scores, key=lambda score: -score[1])[:k])
+        return tuple(sorted(self.scores, key=lambda score: -score[1])[: whole_number("k", k)])
 
     def to_dict(self) -> dict[str, Any]:
         """`label`, `confidence` and `probabilities` as JSON types."""

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fertools.contract import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
-from fertools.errors import ConfigError, ImageError, ModelError
+from fertools.errors import ImageError, ModelError
+from fertools.reading import LARGEST_MODEL, read_bytes, reason
+from fertools.runtime.arguments import texts, whole_number
 from fertools.runtime.location import find_model
 from fertools.runtime.metadata import METADATA_KEY, ModelInfo
 from fertools.runtime.opening import open_session
@@ -74,12 +76,13 @@ class Predictor:
         views: str = "single",
     ) -> None:
         self.views = check_views(views)
-        self.path, wanted = find_model(model, precision)
         self.threads = thread_count(threads)
+        providers = texts("providers", providers)
+        self.path, wanted = find_model(model, precision)
         try:
-            check_seal(self.path.read_bytes(), self.path)
+            check_seal(read_bytes(self.path, LARGEST_MODEL), self.path)
         except OSError as error:
-            raise ModelError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise ModelError(f"{self.path}: cannot be read: {reason(error)}") from error
         # By path and not by the bytes at hand, since onnxruntime would keep those for good.
         session = open_session(self.path, providers, self.threads)
         self.providers = tuple(session.get_providers())
@@ -122,10 +125,9 @@ class Predictor:
 
         Raises:
             ImageError: there are no images, or one cannot be used.
-            ConfigError: `batch_size` is less than 1.
+            ConfigError: `batch_size` is not a positive integer.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
+        batch_size = whole_number("batch_size", batch_size)
         predictions: list[Prediction] = []
         for faces in to_batches(images, batch_size):
             predictions += self._predictions(faces)

@@ -114,7 +114,8 @@ def check_several(images: Iterable[Any]) -> None:
         # A single RGB picture would pass for a batch of grey ones three pixels wide.
         single = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3))
     else:
-        single = isinstance(images, str | os.PathLike | bytes | bytearray) or not hasattr(images, "__iter__")
+        encoded = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview)
+        single = encoded or not hasattr(images, "__iter__")
     if single:
         raise ImageError("several images are wanted here and this is one: put it in a list")
 

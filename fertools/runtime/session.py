@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from fertools.errors import ConfigError, MissingExtraError, ProviderError
+from fertools.errors import MissingExtraError, ProviderError
+from fertools.runtime.arguments import MOST_THREADS, whole_number
 from fertools.runtime.process import check_process
 from fertools.runtime.threads import usable_cpus
 
@@ -68,10 +69,8 @@ def thread_count(threads: int | None) -> int:
     """The size of the thread pool: `threads`, or all processors that this process may use.
 
     Raises:
-        ConfigError: `threads` is not a positive integer.
+        ConfigError: `threads` is not a positive integer, or beyond all measure.
     """
     if threads is None:
         return usable_cpus()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ConfigError(f"threads must be a positive integer or None, not {threads!r}")
-    return threads
+    return whole_number("threads", threads, MOST_THREADS)

@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from fertools.errors import ConfigError, ImageError
+from fertools.errors import ImageError
+from fertools.runtime.arguments import seconds, whole_number
 from fertools.runtime.prediction import Prediction
 from fertools.runtime.preprocessing import Face, check_several, place, to_face
 from fertools.runtime.process import check_process
 
 Outcome = Prediction | ImageError
+
+#: Frames that may be read ahead, at most: hours of a camera's.
+LONGEST_QUEUE = 1_000_000
 
 
 def stream(
@@ -34,11 +38,9 @@ def stream(
     Arguments:
         predict: uint8 (n, 48, 48), n at least 1, to n predictions.
     """
-    for name, value in (("batch_size", batch_size), ("queue_size", queue_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} must be a positive integer, not {value!r}")
-    if not isinstance(max_delay, int | float) or not 0 <= max_delay <= threading.TIMEOUT_MAX:
-        raise ConfigError(f"max_delay must be a number of seconds, 0 or more, not {max_delay!r}")
+    batch_size = whole_number("batch_size", batch_size)
+    max_delay = seconds("max_delay", max_delay, threading.TIMEOUT_MAX)
+    queue_size = whole_number("queue_size", queue_size, LONGEST_QUEUE)
     check_several(frames)
     return _outcomes(predict, frames, batch_size, max_delay, queue_size)
 

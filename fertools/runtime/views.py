@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fertools.errors import ConfigError
+from fertools.runtime.arguments import choice
 
 Images = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
@@ -35,9 +35,7 @@ def check_views(views: str) -> str:
     Raises:
         ConfigError: there are no views of that name.
     """
-    if views not in VIEWS:
-        raise ConfigError(f"views must be {' or '.join(VIEWS)}, not {views!r}")
-    return views
+    return choice("views", views, tuple(VIEWS))
 
 
 def stacked(images: Images, views: str) -> Images:

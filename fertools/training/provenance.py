@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fertools import contract
+from fertools.reading import read_text
 from fertools.training.config import TrainConfig
 from fertools.training.seeds import PREFIX
 
@@ -54,7 +55,7 @@ def earlier_commands(paths: Iterable[Path]) -> list[str]:
         folder = path if path.is_dir() else path.parent
         for file, find in ((folder / "run.json", _of_run), (folder / contract.REPORT_FILE, _of_export)):
             if file.is_file():
-                facts = json.loads(file.read_text(encoding="utf-8"))
+                facts = json.loads(read_text(file))
                 commands.update(dict.fromkeys(find(facts, label(folder))))
     return list(commands)
 

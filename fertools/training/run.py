@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fertools.errors import ConfigError, RunError
-from fertools.files import replacing, write_json
+from fertools.files import replacing, replacing_folder, write_json
+from fertools.reading import read_text
 from fertools.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -74,19 +75,21 @@ class Run:
             start: the network to start from instead of random weights.
             teachers: the networks to learn from besides the labels.
 
-        Raises RunError if ``path`` is taken.
+        The folder appears whole, or not at all. Raises RunError if ``path`` is taken, WriteError if it cannot
+        be written.
         """
         cls.check_free(path)
-        run = cls(path)
-        if start is not None:
-            with replacing(run.start) as temporary:
-                start.save(temporary)
-        for number, teacher in enumerate(teachers, 1):
-            with replacing(path / "teachers" / f"{number}.keras") as temporary:
-                teacher.save(temporary)
-        write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, **facts})
-        write_json(path / "config.json", config.to_dict())
-        return run
+        with replacing_folder(path.resolve()) as folder:  # resolved: a link to a folder stays one
+            made = cls(folder)
+            if start is not None:
+                start.save(made.start)
+            if teachers:
+                (folder / "teachers").mkdir()
+            for number, teacher in enumerate(teachers, 1):
+                teacher.save(folder / "teachers" / f"{number}.keras")
+            write_json(folder / "run.json", {"schema_version": SCHEMA_VERSION, **facts})
+            write_json(folder / "config.json", config.to_dict())
+        return cls(path)
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -171,7 +174,7 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(read_text(path))
         except FileNotFoundError as error:
             raise RunError(f"{path}: missing; resume the run with --resume {self.path}") from error
         except (OSError, ValueError) as error:
@@ -186,11 +189,10 @@ class Run:
         if not path.exists():
             return []
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                history = [
-                    Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
-                    for row in csv.DictReader(file)
-                ]
+            history = [
+                Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
+                for row in csv.DictReader(read_text(path).splitlines())
+            ]
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             raise RunError(f"{path}: damaged ({error}); train anew") from error
         if [row.epoch for row in history] != [*range(1, len(history) + 1)]:

@@ -20,6 +20,7 @@ from typing import Any, get_type_hints
 from fertools.data import Dataset
 from fertools.errors import ConfigError, RunError
 from fertools.files import write_json
+from fertools.reading import read_text
 from fertools.training.config import TrainConfig
 from fertools.training.run import Run
 
@@ -154,7 +155,7 @@ class Sweep:
     def _document(self) -> dict[str, Any]:
         path = self.path / FILE
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(read_text(path))
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read: {error}") from error
         if not isinstance(document, dict) or {"data", "weights", "configs", "failures"} - document.keys():

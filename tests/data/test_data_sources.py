@@ -105,8 +105,8 @@ def with_nan(images):
         (lambda images: images, lambda labels: labels.astype(str), "whole numbers"),
         (lambda images: images, lambda labels: labels + 0.5, "not in 0..6"),
         (lambda images: images, lambda labels: labels.astype(object), "pickle"),
-        (lambda images: images, lambda labels: images_like(labels), "cannot tell images from labels"),
-        (lambda images: images[:, 0, 0], lambda labels: labels, "cannot tell images from labels"),
+        (lambda images: images, lambda labels: images_like(labels), "no pair of images and labels"),
+        (lambda images: images[:, 0, 0], lambda labels: labels, "no pair of images and labels"),
     ],
 )
 def test_npy_faults_are_named(images, labels, message, tmp_path, small):
@@ -123,7 +123,7 @@ def images_like(labels):
 
 def test_a_single_npy_file(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 48, 48), np.uint8))
-    with pytest.raises(DataError, match=r"1 .npy files"):
+    with pytest.raises(DataError, match=r"no pair of images and labels \(x.npy"):
         data.read(tmp_path / "x.npy")
 
 

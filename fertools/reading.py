@@ -1,0 +1,74 @@
+"""Reading files that others give us: regular ones alone, and none that is larger than it can be.
+
+A FIFO would keep us waiting for ever, and a device like /dev/zero has no end. Plain Python: the runtime
+imports this module.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EFBIG, EINVAL, EISDIR
+from typing import BinaryIO, Final
+
+Path = str | os.PathLike[str]
+
+_MIB: Final = 2**20
+
+#: Bytes of an image file: more than the largest that Pillow opens without compression, 89 megapixels.
+LARGEST_IMAGE: Final = 512 * _MIB
+#: Bytes of a model file: a protobuf cannot be larger.
+LARGEST_MODEL: Final = 2048 * _MIB
+#: Bytes of a text file of ours.
+LARGEST_TEXT: Final = 64 * _MIB
+
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading; nothing else is even opened.
+
+    Raises:
+        OSError: it is something else, is not there or cannot be opened.
+        ValueError: there is a NUL in the path.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS if test(mode)), "something else")
+        raise OSError(EINVAL, f"{kind}, not a regular file", os.fspath(path))
+    return open(path, "rb")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: as `open_regular`, or there are more than `most`.
+        ValueError: there is a NUL in the path.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(EFBIG, f"larger than {most // _MIB} MiB", os.fspath(path))
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular UTF-8 file of at most `LARGEST_TEXT` bytes.
+
+    Raises:
+        OSError: as `read_bytes`.
+        ValueError: it is not UTF-8.
+    """
+    return read_bytes(path, LARGEST_TEXT).decode("utf-8")
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, without the path."""
+    return error.strerror or str(error) or type(error).__name__

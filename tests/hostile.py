@@ -1,0 +1,46 @@
+"""What hostile tests share: files that are none, and disks that are full."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: What may stand where a file is expected.
+SPECIAL = ("fifo", "link to a fifo", "device", "link to a device", "socket")
+
+
+def make_special(kind: str, path: Path) -> Path:
+    """Put at ``path`` what would keep its reader waiting, or reading, for ever."""
+    other = path.with_name("other")
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link to a fifo":
+        os.mkfifo(other)
+        path.symlink_to(other)
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "device":
+        return Path("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            here = os.open(".", os.O_RDONLY)
+            os.chdir(path.parent)  # the names of sockets are short
+            server.bind(path.name)
+            os.fchdir(here)
+            os.close(here)
+    return path
+
+
+@contextmanager
+def full_disk(room: int = 0) -> Iterator[None]:
+    """No file can grow beyond ``room`` bytes: Python, Keras, numpy and matplotlib get an OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
