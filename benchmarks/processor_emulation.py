@@ -99,7 +99,7 @@ class Emulator:
             if not answers.exists():
                 self.say(f"{file} on {processor}")
                 with replacing(answers) as path:
-                    self._run(self._python(processor), file, path, str(processor))
+                    self._run(self.python(processor), file, path, str(processor))
                     with np.load(path) as stored:
                         check_features(processor, {*stored["features"]})
         with np.load(answers) as stored:
@@ -112,7 +112,7 @@ class Emulator:
             last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
             raise ModelError(f"{file}: fails on {where}: {last} (exit code {done.returncode})")
 
-    def _python(self, processor: Processor) -> list[str]:
+    def python(self, processor: Processor) -> list[str]:
         """The command of an emulated Python that has numpy, onnxruntime and fertools."""
         emulator = [f"qemu-{processor.machine}", "-cpu", processor.name]
         if processor.machine == platform.machine():

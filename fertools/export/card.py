@@ -49,6 +49,7 @@ def model_card(document: dict[str, Any]) -> str:
         "fertools verify DIR --data SRC",
         "```",
         "",
+        *_devices(document.get("devices", [])),
         *_calibration(document["calibration"]),
         *_training(document),
         *_quantization(document["quantization"]),
@@ -175,6 +176,30 @@ def _classes(classes: list[dict[str, Any]]) -> list[str]:
             f"| {c['label']} | {c['precision']:.2%} | {c['recall']:.2%} | {c['f1']:.2%} | {c['support']} |"
             for c in classes
         ),
+    ]
+
+
+def _devices(devices: list[dict[str, Any]]) -> list[str]:
+    """What came back from devices that ran the kit of this export."""
+    if not devices:
+        return []
+    return [
+        "## Devices",
+        "",
+        "Images of a kit (`fertools verify DIR --kit kit.zip`) on which a device gave the same class as the"
+        " machine that read its result, the largest difference of a probability, and the device's own time.",
+        "",
+        "| device | onnxruntime | file | same class | largest difference | ms/image |",
+        "|---|---|---|---:|---:|---:|",
+        *(
+            f"| {device['processor']}, {device['machine']}, {device['threads']} thread(s)"
+            f" | {device['onnxruntime']}, {device['provider']} | {row['file']}"
+            f" | {row['agreement']:.2%} of {device['images']} | {row['difference']:.1e}"
+            f" | {row['milliseconds']:.2f} |"
+            for device in devices
+            for row in device["files"]
+        ),
+        "",
     ]
 
 

@@ -1,0 +1,221 @@
+"""The kit that travels to a device: made, run by its own script alone, and read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tiny_model import tiny_export, tiny_info, tiny_proto
+
+from fertools.contract import INT8_FILE, ONNX_FILE
+from fertools.data import synthetic
+from fertools.errors import DataError, GateError, ModelError
+from fertools.runtime.seal import seal
+from fertools.verification.kit import DEVICE_AGREEMENT, read_result, write_kit
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = 60
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_export(tmp_path_factory.mktemp("export") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def kit(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked kit. Not to be written to."""
+    folder = tmp_path_factory.mktemp("kit")
+    with zipfile.ZipFile(write_kit(export, folder / "kit.zip", images=IMAGES)) as archive:
+        assert all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def run(kit: Path, work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """check.py as on a device: without this project on the path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-I", str(kit / "check.py"), *arguments]
+    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def result(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("device")
+    done = run(kit, work)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines() if "model." in line] == ["100.00%"] * 2
+    return work / "result.json"
+
+
+def changed(result: Path, place: Path, change) -> Path:
+    """A copy of a result after ``change`` has been made to its document."""
+    document = json.loads(result.read_text())
+    change(document)
+    place.write_text(json.dumps(document))
+    return place
+
+
+def test_the_same_machine_agrees_with_itself(export: Path, result: Path) -> None:
+    report = read_result(export, result)
+    report.check()
+    assert report.images == IMAGES
+    assert {row.file for row in report.rows} == {ONNX_FILE, INT8_FILE}
+    assert all(row.agreement == 1 and row.difference == 0 and row.milliseconds > 0 for row in report.rows)
+
+
+def test_the_script_needs_nothing_of_ours(kit: Path) -> None:
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1]);"
+        "print({name.partition('.')[0] for name in sys.modules} & {'fertools', 'click', 'onnx', 'numpy'})"
+    )
+    command = [sys.executable, "-I", "-c", code, str(kit / "check.py")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_same_kit_has_the_same_bytes(export: Path, tmp_path: Path) -> None:
+    first, second = (write_kit(export, tmp_path / f"{n}.zip", images=9).read_bytes() for n in (1, 2))
+    assert first == second
+
+
+def test_one_altered_weight_fails(kit: Path, tmp_path: Path) -> None:
+    files = shutil.copytree(kit, tmp_path / "files")
+    data = bytearray((files / ONNX_FILE).read_bytes())
+    data[len(data) // 2] ^= 1
+    (files / ONNX_FILE).write_bytes(data)
+    done = run(kit, tmp_path, "--files", str(files))
+    assert done.returncode == 1
+    assert "altered since its export" in done.stderr
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_another_version_is_told_apart(kit: Path, tmp_path: Path) -> None:
+    files = tiny_export(tmp_path / "files", seed=1)
+    other = onnx.load_from_string((files / ONNX_FILE).read_bytes())
+    assert other.graph.name == "tiny"
+    done = run(kit, tmp_path, "--files", str(files))
+    assert done.returncode == 1
+    assert "another version" in done.stderr
+    assert tiny_info(seed=1).weights_sha256[:12] in done.stderr
+
+
+def test_altered_images_are_refused(kit: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(kit, tmp_path / "kit")
+    (copy / "images.u8").write_bytes((kit / "images.u8").read_bytes()[:-1])
+    done = run(copy, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "Error: images.u8: altered or cut short; copy the kit again\n"
+
+
+def test_a_device_that_answers_otherwise_breaks_the_gate(export: Path, result: Path, tmp_path: Path) -> None:
+    import base64
+
+    def swap(document) -> None:
+        row = document["files"][0]
+        answers = np.frombuffer(base64.b64decode(row["answers"]), "<f4").reshape(IMAGES, 7).copy()
+        answers[0] = np.roll(answers[0], 1)  # one image in 60
+        row["answers"] = base64.b64encode(answers.tobytes()).decode()
+        row["agreement"] = 1.0  # the device's own word does not count
+
+    report = read_result(export, changed(result, tmp_path / "result.json", swap))
+    assert not report.passed
+    assert min(row.agreement for row in report.rows) == 1 - 1 / IMAGES < DEVICE_AGREEMENT
+    with pytest.raises(GateError, match="the same class on less than"):
+        report.check()
+
+
+def test_answers_that_are_no_numbers_break_the_gate(export: Path, result: Path, tmp_path: Path) -> None:
+    import base64
+
+    def spoil(document) -> None:
+        answers = np.full((IMAGES, 7), np.nan, "<f4")
+        document["files"][0]["answers"] = base64.b64encode(answers.tobytes()).decode()
+
+    assert not read_result(export, changed(result, tmp_path / "result.json", spoil)).passed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document.pop("files"),
+        lambda document: document.update(files=[]),
+        lambda document: document.update(schema=99),
+        lambda document: document["images"].update(count=0),
+        lambda document: document["images"].update(count=10**9),
+        lambda document: document["images"].update(sha256="0" * 64),
+        lambda document: document["files"][0].update(answers="no"),
+        lambda document: document["files"][0].update(file="../../etc/passwd"),
+        lambda document: document["files"][0].update(sha256="0" * 64),
+        lambda document: document.update(device=None),
+        lambda document: document.update(images=[]),
+    ],
+)
+def test_damaged_results_are_refused(export: Path, result: Path, tmp_path: Path, change) -> None:
+    with pytest.raises(DataError):
+        read_result(export, changed(result, tmp_path / "result.json", change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\0", "[" * 100_000])
+def test_what_is_no_result_is_refused(export: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(DataError):
+        read_result(export, tmp_path / "result.json")
+
+
+def test_own_data_travels_on_request(export: Path, tmp_path: Path) -> None:
+    faces = synthetic.generate(0, 0, 40, seed=5)
+    archive = zipfile.ZipFile(write_kit(export, tmp_path / "kit.zip", faces, images=30))
+    with archive:
+        archive.extractall(tmp_path / "kit")
+    done = run(tmp_path / "kit", tmp_path)
+    assert done.returncode == 0
+    assert read_result(export, tmp_path / "result.json", faces).images == 30
+    with pytest.raises(DataError, match="name that data with --data"):
+        read_result(export, tmp_path / "result.json")
+    other = synthetic.generate(0, 0, 40, seed=6)
+    with pytest.raises(DataError, match="name that data with --data"):
+        read_result(export, tmp_path / "result.json", other)
+
+
+def test_a_folder_without_models_has_no_kit(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds no model file"):
+        write_kit(tmp_path, tmp_path / "kit.zip")
+    assert not (tmp_path / "kit.zip").exists()
+
+
+def library() -> Path | None:
+    """Where onnxruntime's header and library for C are: $FERTOOLS_TEST_ONNXRUNTIME, or Debian's."""
+    for root in (os.environ.get("FERTOOLS_TEST_ONNXRUNTIME", ""), "/usr"):
+        if root and any(Path(root, "include").glob("**/onnxruntime_c_api.h")):
+            return Path(root)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cmake"), reason="there is no cmake")
+@pytest.mark.skipif(library() is None, reason="there is no header of onnxruntime's C API")
+def test_the_program_in_c_plus_plus_runs_the_kit(kit: Path, tmp_path: Path) -> None:
+    source = ROOT / "examples" / "cpp"
+    for command in (
+        ["cmake", "-S", source, "-B", tmp_path, f"-DONNXRUNTIME_ROOT={library()}"],
+        ["cmake", "--build", tmp_path],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([tmp_path / "check", kit], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("same class 100.00%") == 2
+    broken = shutil.copytree(kit, tmp_path / "broken")
+    proto = tiny_proto(seed=1)
+    (broken / INT8_FILE).write_bytes(seal(proto.SerializeToString()))
+    done = subprocess.run([tmp_path / "check", broken], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.count("FAILS") == 1
