@@ -3,9 +3,10 @@
     apt-get install qemu-user mmdebstrap
     python benchmarks/devices.py exported/compact --work devices
 
-``fertools verify EXPORT --kit`` writes the kit; its check.py runs in a bare virtual environment here (numpy and
-onnxruntime alone), and on the processors that QEMU emulates; ``fertools verify EXPORT --device`` judges each
-result. What is emulated is slow: the milliseconds say nothing of the device. The exit code is 1 if a gate breaks.
+``fertools verify EXPORT --kit`` writes the kit; its check.py runs in a bare virtual environment here (numpy
+and onnxruntime alone), and on the processors that QEMU emulates; ``fertools verify EXPORT --device`` judges
+each result. What is emulated is slow: the milliseconds say nothing of the device. The exit code is 1 if a gate
+breaks.
 """
 
 import argparse
