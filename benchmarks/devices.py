@@ -5,7 +5,7 @@
 
 ``fertools verify EXPORT --kit`` writes the kit; its check.py runs in a bare virtual environment here (numpy
 and onnxruntime alone), and on the processors that QEMU emulates; ``fertools verify EXPORT --device`` judges
-each result. What is emulated is slow: the milliseconds say nothing of the device. The exit code is 1 if a gate
+each result. Emulation is slow: the milliseconds say nothing of the device. The exit code is 1 if a gate
 breaks.
 """
 
