@@ -33,6 +33,7 @@ from fertools.errors import DataError, GateError, ModelError
 from fertools.evaluation import in_batches
 from fertools.files import replacing, write_json, write_text
 from fertools.processor import processor
+from fertools.reading import read_text, reason
 from fertools.runtime.location import model_files
 from fertools.verification.check import SCHEMA
 from fertools.verification.gates import agreement, largest_difference
@@ -44,8 +45,6 @@ IMAGES = 300
 KIT_FILE = "kit.json"
 IMAGES_FILE = "images.u8"
 SCRIPT = Path(__file__).with_name("check.py")
-#: A result is some 20 kB a file.
-LARGEST_RESULT = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -256,7 +255,7 @@ def add_to_report(folder: Path, device: DeviceReport) -> None:
 
     path = folder / contract.REPORT_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
         files = document.pop("files")
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: missing or damaged; export again") from error
@@ -308,11 +307,11 @@ def _one_by_one(predictor: Any, faces: NDArray[np.uint8]) -> NDArray[np.float32]
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST_RESULT:
-            raise DataError(f"{path}: no such file, or not a result of check.py")
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        document = json.loads(read_text(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a result of check.py: {error}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise DataError(f"{path}: not a result of check.py that this fertools reads")
     return document
