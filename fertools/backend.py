@@ -25,6 +25,12 @@ PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 #: Processor flags of units that multiply bfloat16 (x86 and ARM names).
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
+#: oneDNN, which computes for TensorFlow, uses no instruction set above the one that the first of these
+#: environment variables names; those below have no products of bfloat16.
+#: https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+WITHOUT_BFLOAT16 = ["sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni"]
+
 
 @dataclass(frozen=True)
 class Device:
@@ -115,7 +121,9 @@ def select_device(wanted: str, devices: str = "one") -> Device:
     several = f"{count} x " if count > 1 else ""
     if gpu is not None:
         return Device(backend, "gpu", several + gpu, has_bfloat16=True)
-    return Device(backend, "cpu", several + name, has_bfloat16=bool(BFLOAT16_FLAGS & flags))
+    limit = next((os.environ[variable] for variable in ISA_LIMITS if variable in os.environ), "")
+    has_bfloat16 = bool(BFLOAT16_FLAGS & flags) and limit.lower() not in WITHOUT_BFLOAT16
+    return Device(backend, "cpu", several + name, has_bfloat16)
 
 
 #: Prints the number of GPUs that Keras' backend sees.

@@ -14,7 +14,28 @@ def test_device():
     device = select_device("cpu")
     assert device.backend == import_keras().backend.backend()
     assert (device.kind, device.name) == ("cpu", processor()[0])
-    assert device.has_bfloat16 == bool({"avx512_bf16", "amx_bf16", "bf16"} & processor()[1])
+
+
+@pytest.mark.parametrize(
+    ("flags", "limits", "has_bfloat16"),
+    [
+        ("avx2 avx512_bf16", {}, True),
+        ("asimd bf16", {}, True),
+        ("avx2 avx_vnni", {}, False),
+        ("avx2 avx512_bf16", {"DNNL_MAX_CPU_ISA": "AVX2"}, False),
+        ("avx2 avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "avx512_core_bf16"}, True),
+        ("avx2 avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "DEFAULT", "DNNL_MAX_CPU_ISA": "AVX2"}, True),
+    ],
+)
+def test_bfloat16_where_the_processor_has_it_and_its_library_may_use_it(
+    monkeypatch, flags, limits, has_bfloat16
+):
+    monkeypatch.setattr(backend, "processor", lambda: ("some CPU", frozenset(flags.split())))
+    for name in backend.ISA_LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in limits.items():
+        monkeypatch.setenv(name, value)
+    assert select_device("cpu").has_bfloat16 == has_bfloat16
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):

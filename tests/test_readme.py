@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from readme import DOCS, EXPORTED, README, ROOT, pages
-from small_run import small_faces, small_network, trained_network, write_run
+from small_run import fitted_network, small_faces, small_network, write_run
 
 from fertools.cli import main
 from fertools.data import write
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("readme")
     faces = small_faces()
     write(faces, path / "fer2013.csv")
-    write_run(path / "runs" / "mine", trained_network(faces), faces)
+    write_run(path / "runs" / "mine", fitted_network(faces), faces)
     Image.fromarray(faces.split("test").images[0]).save(path / "face.png")
     (path / "exported").mkdir()
     for shipped in EXPORTED.iterdir():
