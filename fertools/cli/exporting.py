@@ -56,7 +56,8 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(TARGETS),
             default=TARGETS[0],
             show_default=True,
-            help="Format of the files; ort is onnxruntime's mobile format, with the operators that it needs.",
+            help="Format of the files; ort is onnxruntime's mobile format, with the operators that it needs;"
+            " triton adds a model repository of Triton Inference Server.",
         ),
         click.option("--data", "source", metavar="SRC", help="The training data, if it has moved since."),
         click.option(

@@ -22,6 +22,7 @@ from fertools.export.preflight import check_folder
 from fertools.export.quantization import QuantizeConfig
 from fertools.export.stamp import blank
 from fertools.export.subject import FinishedRun, Subject
+from fertools.export.triton import write_repository
 from fertools.files import replacing_folder, write_json, write_text
 from fertools.runtime.metadata import ModelInfo
 from fertools.runtime.seal import seal
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     import onnx
 
 SCHEMA_VERSION = 2
-#: The formats that an export is made in: ONNX, or onnxruntime's own for phones and reduced builds.
-TARGETS = ("onnx", "ort")
+#: The formats that an export is made in: ONNX, onnxruntime's own for phones and reduced builds, or ONNX with
+#: a model repository of Triton Inference Server beside it.
+TARGETS = ("onnx", "ort", "triton")
 #: The packages that decide what an exported file looks like.
 PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
@@ -72,7 +74,7 @@ def export_subject(
     """Write a trained network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
 
     With the target "ort", .ort files stand in the place of the ONNX ones, with the list of the operators
-    that they need: see ``ort_format``.
+    that they need: see ``ort_format``. With "triton", a model repository stands beside: see ``triton``.
 
     The network is calibrated first (see ``calibrate``), so that all files are. They are made and verified
     in a folder beside; it takes the place of ``folder`` if every gate holds, and an earlier export survives
@@ -84,7 +86,7 @@ def export_subject(
             on its train split, and everything verified on its test split.
         folder: where the files go.
         quantization: how to quantize, or None for no int8 file.
-        target: "onnx" or "ort".
+        target: "onnx", "ort" or "triton".
         force: replace an export that was made from other data.
         say: is told what is being done.
 
@@ -145,6 +147,8 @@ def _export(
         report = verify(temporary, dataset)
         report.check(f"nothing written to {folder}: ")
         _write_models(temporary, models, target, info, report)
+        if target == "triton":
+            write_repository(temporary, temporary / contract.TRITON_FOLDER)
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "target": target,
@@ -158,7 +162,8 @@ def _export(
         title = f"{info.name}, {smallest.model}, {dataset.name}, {report.split} split"
         confusion_figure(smallest.evaluation, temporary / contract.CONFUSION_FILE, title)
         write_text(temporary / contract.CARD_FILE, model_card(document))
-        document["files"] = {file.name: _file_facts(file) for file in sorted(temporary.iterdir())}
+        files = sorted(file for file in temporary.rglob("*") if file.is_file())
+        document["files"] = {file.relative_to(temporary).as_posix(): _file_facts(file) for file in files}
         write_json(temporary / contract.REPORT_FILE, document)
     return Export(folder, report, calibration, document["training"])
 
@@ -200,7 +205,8 @@ def _write_models(
         precision = _precision(file)
         accuracy = {}
         if report is not None:
-            row = report.row(target if precision == "float32" else "int8")
+            float32 = "ort" if target == "ort" else "onnx"
+            row = report.row(float32 if precision == "float32" else "int8")
             accuracy = {"split": report.split, "images": report.images, "value": row.evaluation.accuracy}
         blanks[file] = blank(model, dataclasses.replace(info, precision=precision, accuracy=accuracy))
     if target == "ort":

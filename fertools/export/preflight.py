@@ -23,6 +23,7 @@ FILES = frozenset(
         contract.REPORT_FILE,
         contract.CARD_FILE,
         contract.CONFUSION_FILE,
+        contract.TRITON_FOLDER,
     )
 )
 
