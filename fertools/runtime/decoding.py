@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fertools.errors import ImageError
 from fertools.reading import LARGEST_IMAGE, read_bytes
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 
 #: ``warnings.catch_warnings`` swaps a list of the whole process; two threads at once would leave it swapped.
 _one_at_a_time = threading.Lock()
@@ -29,9 +33,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
 
 
-def decode(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image,
-) -> tuple[npt.NDArray[Any], str]:
+def decode(source: Source) -> tuple[npt.NDArray[Any], str]:
     """Decode the first frame of an image, upright and without transparency.
 
     Returns:
@@ -42,17 +44,32 @@ def decode(
         ImageError: there is no such file, or it is empty, truncated, too large, not an image or not even a
             regular file.
     """
+    image, name = load(source)
+    with explaining(name):
+        return flatten(ImageOps.exif_transpose(image)), name
+
+
+def load(source: Source) -> tuple[Image.Image, str]:
+    """Decode the first frame of an image and leave it as it is stored; the name is that of `decode`.
+
+    Raises:
+        ImageError: as `decode`.
+    """
     if isinstance(source, Image.Image):
-        return _pixels(source, str(getattr(source, "filename", "")))
-    if isinstance(source, str | os.PathLike):
+        name, data = str(getattr(source, "filename", "")), b""
+    elif isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         data = _read(name)
+        if not data:
+            raise ImageError(f"{name}: the file is empty")
     else:
-        name = ""
-        data = bytes(source)
-    if not data:
-        raise ImageError(f"{name}: the file is empty" if name else "the bytes of the image are empty")
-    return _pixels(data, name)
+        name, data = "", bytes(source)
+        if not data:
+            raise ImageError("the bytes of the image are empty")
+    with explaining(name):
+        image = source if isinstance(source, Image.Image) else Image.open(BytesIO(data))
+        image.load()
+        return image, name
 
 
 def _read(name: str) -> bytes:
@@ -66,15 +83,15 @@ def _read(name: str) -> bytes:
         raise ImageError(f"{name!r}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _pixels(source: Image.Image | bytes, name: str) -> tuple[npt.NDArray[Any], str]:
+@contextmanager
+def explaining(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises or warns of into an ImageError that names the image."""
     where = name or "the image"
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = Image.open(BytesIO(source)) if isinstance(source, bytes) else source
-            image.load()
-            return _flatten(ImageOps.exif_transpose(image)), name
+            yield
         except ImageError as error:
             raise ImageError(f"{where}: {error}") from error
         except UnidentifiedImageError as error:
@@ -86,8 +103,8 @@ def _pixels(source: Image.Image | bytes, name: str) -> tuple[npt.NDArray[Any], s
             raise ImageError(f"{where}: the image is truncated or damaged: {error}") from error
 
 
-def _flatten(image: Image.Image) -> npt.NDArray[Any]:
-    """Pixels of a loaded image of any mode."""
+def flatten(image: Image.Image) -> npt.NDArray[Any]:
+    """Pixels of a loaded image of any mode: what `decode` returns, but not turned upright."""
     if image.mode.startswith("I"):  # 16-bit grey is "I;16" or, in older Pillows, "I" (int32)
         deep = np.asarray(image).astype(np.int64)
         if deep.size and (deep.min() < 0 or deep.max() > 65535):

@@ -127,6 +127,21 @@ def place(image: Any, index: int) -> str:
 
 def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:
     """`to_face` for arrays; `name` leads the error messages."""
+    check_pixels(pixels, name)
+    height, width = pixels.shape[:2]
+    if (height, width) == (IMAGE_SIZE, IMAGE_SIZE):
+        return grey(pixels)
+    rows, columns = _weights(height), _weights(width)
+    tall = np.zeros((IMAGE_SIZE, width))
+    for top in range(0, height, _BAND):
+        tall += rows[:, top : top + _BAND] @ grey(pixels[top : top + _BAND]).astype(np.float64)
+    one = _WEIGHT_ONE**2
+    exact = tall @ columns.T
+    return np.minimum((exact + one / 2) // one, 255).astype(np.uint8)
+
+
+def check_pixels(pixels: npt.NDArray[Any], name: str = "") -> None:
+    """Raise ImageError if an array is no image that `to_face` takes; `name` leads the message."""
     where = f"{name}: " if name else ""
     grey_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
     if not grey_or_rgb or pixels.size == 0:
@@ -141,19 +156,8 @@ def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:
     elif pixels.dtype != np.uint8:
         raise ImageError(f"{where}pixels of dtype {pixels.dtype} are not accepted: {_ACCEPTED}")
 
-    height, width = pixels.shape[:2]
-    if (height, width) == (IMAGE_SIZE, IMAGE_SIZE):
-        return _grey(pixels)
-    rows, columns = _weights(height), _weights(width)
-    tall = np.zeros((IMAGE_SIZE, width))
-    for top in range(0, height, _BAND):
-        tall += rows[:, top : top + _BAND] @ _grey(pixels[top : top + _BAND]).astype(np.float64)
-    one = _WEIGHT_ONE**2
-    exact = tall @ columns.T
-    return np.minimum((exact + one / 2) // one, 255).astype(np.uint8)
 
-
-def _grey(pixels: npt.NDArray[Any]) -> Face:
+def grey(pixels: npt.NDArray[Any]) -> Face:
     """Grey uint8 (h, w) of checked pixels (h, w), (h, w, 1) or (h, w, 3)."""
     if pixels.dtype != np.uint8:
         pixels = np.rint(np.multiply(pixels, 255.0, dtype=np.float64)).astype(np.uint8)

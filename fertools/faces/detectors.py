@@ -1,0 +1,194 @@
+"""What finds faces: OpenCV's cascade, YuNet, or any callable of the user's."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fertools.errors import ConfigError, MissingExtraError, ModelError
+
+Box = tuple[float, float, float, float]
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A face as a detector sees it, in pixels of the picture that it was given."""
+
+    #: x and y of the left top corner, width, height.
+    box: Box
+    #: 0..1.
+    confidence: float = 1.0
+    #: x and y of the eye at the picture's left, the eye at its right, the tip of the nose, the mouth's corner
+    #: at the left and at the right; None if the detector tells none.
+    landmarks: tuple[tuple[float, float], ...] | None = None
+
+
+#: Takes an RGB picture, uint8 (h, w, 3), and gives detections, or bare boxes of four numbers.
+Detector = Callable[[Pixels], Iterable[Detection | Sequence[float]]]
+
+
+def opencv() -> Any:
+    """The module cv2, of OpenCV 4.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingExtraError("opencv-python-headless", "faces") from error
+    return cv2
+
+
+class Haar:
+    """The frontal-face cascade that is inside OpenCV 4's wheel (Viola and Jones 2001).
+
+    Its confidence is a guess: the weight that the cascade's last stage gives a face, a number without a
+    scale, goes through a logistic function fitted to which of its boxes were faces in the scenes of
+    ``benchmarks/scenes.py`` (validation faces).
+
+    Raises:
+        MissingExtraError: there is no OpenCV, or OpenCV 5, which has no cascades.
+    """
+
+    #: What `FaceFinder` asks for if nothing else is said.
+    MIN_CONFIDENCE: Final = 0.5
+    #: Of the logistic function: the weight at which half the boxes are faces, and its steepness.
+    MIDDLE: Final = 2.0
+    STEEPNESS: Final = 1.0
+
+    name: Final = "haar"
+
+    def __init__(self, min_confidence: float = MIN_CONFIDENCE) -> None:
+        cv2 = opencv()
+        if not hasattr(cv2, "CascadeClassifier"):
+            raise MissingExtraError("opencv-python-headless 4 (5 has no cascades)", "faces")
+        self.min_confidence = min_confidence
+        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+
+    def __call__(self, pixels: Pixels) -> list[Detection]:
+        """Faces of uint8 (h, w, 3), RGB, whose boxes are at least 24 pixels wide."""
+        from fertools.runtime.preprocessing import grey
+
+        found, levels, weights = self._cascade.detectMultiScale3(
+            grey(pixels), scaleFactor=1.1, minNeighbors=3, outputRejectLevels=True
+        )
+        if not len(found):
+            return []
+        # The last stage of the boxes that passed all stages; OpenCV also gives those that nearly did.
+        whole = max(levels)
+        detections = [
+            Detection((float(x), float(y), float(width), float(height)), self._confidence(float(weight)))
+            for (x, y, width, height), level, weight in zip(found, levels, weights, strict=True)
+            if level == whole
+        ]
+        return merge(one for one in detections if one.confidence >= self.min_confidence)
+
+    def _confidence(self, weight: float) -> float:
+        return 1 / (1 + math.exp(-self.STEEPNESS * (weight - self.MIDDLE)))
+
+
+class YuNet:
+    """YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), run by OpenCV from a file of the user's.
+
+    Raises:
+        ConfigError: there is no such file.
+        ModelError: the file is no YuNet.
+        MissingExtraError: there is no OpenCV.
+    """
+
+    #: What `FaceFinder` asks for if nothing else is said.
+    MIN_CONFIDENCE: Final = 0.6
+
+    #: Boxes that overlap more (intersection over union) are one face.
+    OVERLAP: Final = 0.3
+
+    #: It is trained on faces of about 10 to 300 pixels, so a picture with a longer side above this is also
+    #: looked at reduced to a quarter.
+    LARGEST: Final = 640
+
+    name: Final = "yunet"
+
+    def __init__(self, path: str | os.PathLike[str], min_confidence: float = MIN_CONFIDENCE) -> None:
+        cv2 = opencv()
+        self.path = Path(path)
+        self.min_confidence = min_confidence
+        if not self.path.is_file():
+            raise ConfigError(f"{self.path}: no such detector file: name the ONNX file of a YuNet")
+        try:
+            with _quiet(cv2):
+                self._net = cv2.FaceDetectorYN.create(
+                    str(self.path), "", (320, 320), min_confidence, self.OVERLAP
+                )
+                self._net.detect(np.zeros((320, 320, 3), np.uint8))
+        except cv2.error as error:
+            raise ModelError(
+                f"{self.path}: OpenCV cannot use it as a YuNet: the file wanted is "
+                "face_detection_yunet_2023mar.onnx of OpenCV's model zoo, or one of a fixed input size"
+            ) from error
+
+    def __call__(self, pixels: Pixels) -> list[Detection]:
+        """Faces of uint8 (h, w, 3), RGB, with their five landmarks."""
+        import cv2
+
+        found = self._detect(pixels, 1.0)
+        longer = max(pixels.shape[:2])
+        if longer > self.LARGEST:
+            size = [max(1, round(side / 4)) for side in pixels.shape[1::-1]]
+            small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            found = merge([*found, *self._detect(small, longer / max(size))])
+        return found
+
+    def _detect(self, pixels: npt.NDArray[Any], scale: float) -> list[Detection]:
+        height, width = pixels.shape[:2]
+        self._net.setInputSize((width, height))
+        _, rows = self._net.detect(np.ascontiguousarray(pixels[:, :, ::-1]))
+        if rows is None:
+            return []
+        return [
+            Detection(
+                tuple(float(value) * scale for value in row[:4]),  # type: ignore[arg-type]
+                float(row[14]),
+                tuple((float(x) * scale, float(y) * scale) for x, y in row[4:14].reshape(5, 2)),
+            )
+            for row in rows
+        ]
+
+
+def merge(found: Iterable[Detection], overlap: float = 0.5) -> list[Detection]:
+    """Of detections that are of one face, the surest: those of which half the smaller box is in the other."""
+    kept: list[Detection] = []
+    for one in sorted(found, key=lambda detection: -detection.confidence):
+        if all(_shared(one.box, other.box) < overlap for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _shared(one: Box, other: Box) -> float:
+    """Intersection over the area of the smaller box."""
+    sides = [
+        max(0.0, min(one[axis] + one[axis + 2], other[axis] + other[axis + 2]) - max(one[axis], other[axis]))
+        for axis in (0, 1)
+    ]
+    smaller = min(one[2] * one[3], other[2] * other[3])
+    return sides[0] * sides[1] / smaller if smaller > 0 else 0.0
+
+
+@contextmanager
+def _quiet(cv2: Any) -> Iterator[None]:
+    """Without what OpenCV writes to stderr when a file is not what it should be."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
