@@ -19,7 +19,6 @@ Choose parameters with ``--split validation``. Needs the extras ``faces`` and ``
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -107,7 +106,7 @@ def background(random: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def places(random: np.random.Generator, count: int) -> tuple[Frame, ...]:
-    """So many frames within the scene that do not overlap with their margins; all again if one has no room."""
+    """So many frames within the scene, apart by their margins; all again if one has no room."""
     while True:
         frames: list[Frame] = []
         for _ in range(count):

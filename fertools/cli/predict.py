@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from fertools.cli.common import emit, json_option, precision_option, talk, views_option
+from fertools.cli.photos import detector_option, make_finder, min_confidence_option, photos
 from fertools.contract import LABELS
 from fertools.errors import ImageError
 from fertools.runtime import Prediction, Predictor, to_face
@@ -23,6 +24,10 @@ SUFFIXES = frozenset(
 
 #: Images decoded and predicted at a time.
 BATCH = 64
+
+#: From these on a file is plainly not a crop: pixels of the shorter side, and the longer one's share of it.
+LARGE_CROP = 200
+FAR_FROM_SQUARE = 1.25
 
 Outcome = Prediction | ImageError
 
@@ -45,6 +50,19 @@ Outcome = Prediction | ImageError
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the processors this process may use.")
 @views_option
 @click.option(
+    "--find-faces",
+    is_flag=True,
+    help="IMAGE is a photo: find its faces, and predict each. Needs the extra faces.",
+)
+@detector_option
+@min_confidence_option
+@click.option(
+    "--draw",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="With --find-faces: write each photo there with boxes, labels and probabilities.",
+)
+@click.option(
     "--top", type=click.IntRange(1, len(LABELS)), metavar="K", help="Show the K best labels; default: 1."
 )
 @json_option
@@ -55,6 +73,10 @@ def command(
     provider: str,
     threads: int | None,
     views: str,
+    find_faces: bool,
+    detector: str | None,
+    min_confidence: float | None,
+    draw: Path | None,
     top: int | None,
     as_json: bool,
 ) -> None:
@@ -63,13 +85,24 @@ def command(
     IMAGE is a file that shows one face, cropped, or a folder, which is searched for image files.
     Prints a line a file: the path, the label and its probability. Files that cannot be read are
     named on stderr, the others go through, and the exit code is 1.
+
+    With --find-faces IMAGE is a photo of any number of people, and there is a line a face, the
+    largest first: the path, the box (left, top, width, height in pixels), the label and its
+    probability. A photo without a face has no line.
     """
     if as_json and top is not None:
         raise click.UsageError("--top is for text: --json has the probabilities of all labels.")
+    if not find_faces and (detector or draw or min_confidence is not None):
+        raise click.UsageError("--detector, --min-confidence and --draw go with --find-faces.")
+    finder = make_finder(detector, min_confidence) if find_faces else None
     predictor = Predictor(model, precision=precision, providers=provider, threads=threads, views=views)
+    paths = [path for image in images for path in _files(image)]
+    if finder is not None:
+        photos(paths, finder, predictor, draw=draw, top=top or 1, as_json=as_json)
+        return
     failed = False
     documents: list[dict[str, Any]] = []
-    paths = [path for image in images for path in _files(image)]
+    _hint([path for path, error in paths if error is None])
     width = max((len(_shown(path)) for path, _ in paths), default=0) if sys.stdout.isatty() else None
     for path, outcome in _predict(predictor, iter(paths)):
         if isinstance(outcome, ImageError):
@@ -97,6 +130,24 @@ def _files(image: str) -> list[tuple[str, ImageError | None]]:
     if not found:
         return [(image, ImageError(f"{image}: the folder holds no image files"))]
     return [(str(path), None) for path in found]
+
+
+def _hint(paths: Iterable[str]) -> None:
+    """Say so, once, if a file is plainly not the crop of a face."""
+    from PIL import Image
+
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                sides = sorted(image.size)
+        except (OSError, ValueError, Image.DecompressionBombError, SyntaxError):
+            continue  # whoever decodes it says what is wrong
+        if sides[0] >= LARGE_CROP and sides[1] > FAR_FROM_SQUARE * sides[0]:
+            talk(
+                f"{_shown(path)} does not look like the crop of a face, which the network wants: "
+                "--find-faces finds the faces of a photo first."
+            )
+            return
 
 
 def _predict(

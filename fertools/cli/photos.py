@@ -1,0 +1,144 @@
+"""Photos: what ``fertools predict --find-faces`` does, and the options of all that find faces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fertools import files
+from fertools.cli.common import emit, talk
+from fertools.errors import ConfigError, ImageError
+
+if TYPE_CHECKING:
+    from fertools.faces import Face, FaceFinder
+    from fertools.runtime import Prediction, Predictor
+
+detector_option = click.option(
+    "--detector",
+    metavar="FILE",
+    help="ONNX file of a YuNet, or haar for the cascade inside OpenCV.  [default: $FERTOOLS_DETECTOR, else "
+    "haar]",
+)
+
+min_confidence_option = click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    help="Leave out faces of which the detector is less sure.  [default: what is best for it]",
+)
+
+
+def make_finder(detector: str | None, min_confidence: float | None, **more: Any) -> FaceFinder:
+    """The finder that the options ask for."""
+    from fertools.faces import FaceFinder
+
+    return FaceFinder(detector, min_confidence=min_confidence, **more)
+
+
+def photos(
+    paths: Sequence[tuple[str, ImageError | None]],
+    finder: FaceFinder,
+    predictor: Predictor,
+    *,
+    draw: Path | None,
+    top: int,
+    as_json: bool,
+) -> None:
+    """Find and predict the faces of photos, file by file, and print a line a face or one JSON document.
+
+    Arguments:
+        paths: the files, or why there is none.
+        draw: folder for the pictures with boxes.
+        top: labels a line.
+    """
+    failed = False
+    documents: list[dict[str, Any]] = []
+    places = _places([path for path, _ in paths], draw)
+    for path, error in paths:
+        name = click.format_filename(path)
+        try:
+            if error is not None:
+                raise error
+            faces = finder.find(path)
+            predictions = predictor.predict_batch([face.crop for face in faces]) if faces else []
+        except ImageError as caught:
+            failed = True
+            talk(f"Error: {caught}")
+            documents.append({"path": path, "error": str(caught)})
+            continue
+        if as_json:
+            documents.append({"path": path, "faces": [*map(document, faces, predictions)]})
+        else:
+            if not faces:
+                talk(f"{name}: no face found")
+            for face, prediction in zip(faces, predictions, strict=True):
+                click.echo(_line(name, face, prediction, top))
+        if path in places:
+            _write(path, places[path], faces, predictions)
+    if draw is not None and places:
+        talk(f"Drew the boxes into {draw}.")
+    if as_json:
+        emit(documents)
+    if failed:
+        raise SystemExit(1)
+
+
+def document(face: Face, prediction: Prediction) -> dict[str, Any]:
+    """A face as JSON; ``confidence`` is that of the detector."""
+    facts = face.to_dict()
+    return {**facts, "label": prediction.label, "probabilities": dict(prediction.scores)}
+
+
+def mark(face: Face, prediction: Prediction) -> tuple[Sequence[float], str, str]:
+    """What `fertools.faces.draw` wants of a face."""
+    return face.box, prediction.label, f"{prediction.label} {prediction.confidence:.0%}"
+
+
+def _line(name: str, face: Face, prediction: Prediction, top: int) -> str:
+    """Tab-separated for programs, aligned for terminals."""
+    box = ",".join(map(str, face.box))
+    note = ["small"] if face.small else []
+    if sys.stdout.isatty():
+        scores = [f"{label:8} {score:6.1%}" for label, score in prediction.top(top)]
+        return "  ".join([name, f"{box:>19}", *scores, *note])
+    return "\t".join([name, box, *(f"{label}\t{score:.4f}" for label, score in prediction.top(top)), *note])
+
+
+def _places(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
+    """Where each photo is drawn to: its name in the folder.
+
+    Raises:
+        ConfigError: two photos have the same name, or one stands in the folder itself.
+    """
+    if folder is None:
+        return {}
+    taken: dict[Path, str] = {}
+    for path in paths:
+        suffix = Path(path).suffix.lower()
+        name = Path(path).name if suffix in (".jpg", ".jpeg", ".png") else f"{Path(path).name}.png"
+        place = folder / name
+        if place in taken and taken[place] != path:
+            raise ConfigError(
+                f"--draw {folder}: {taken[place]} and {path} would be one file; draw them one after another"
+            )
+        if place.exists() and Path(path).exists() and place.samefile(path):
+            raise ConfigError(
+                f"--draw {folder}: {path} stands there and would be replaced; name another folder"
+            )
+        taken[place] = path
+    return {path: place for place, path in taken.items()}
+
+
+def _write(path: str, place: Path, faces: Sequence[Face], predictions: Sequence[Prediction]) -> None:
+    from fertools.faces import draw
+
+    picture = draw(path, [*map(mark, faces, predictions)])
+    kind = "PNG" if place.suffix.lower() == ".png" else "JPEG"
+    try:
+        with files.replacing(place) as temporary:
+            picture.save(temporary, format=kind, **({"quality": 90} if kind == "JPEG" else {}))
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be written ({error.strerror}); name another folder") from error
