@@ -54,3 +54,12 @@ def blank_run(small_run, small_data, tmp_path_factory) -> Path:
     return write_run(
         tmp_path_factory.mktemp("runs") / "blank", lopsided(load(small_run / "best.keras")), blank
     )
+
+
+@pytest.fixture(scope="session")
+def yunet() -> str:
+    """A YuNet's ONNX file, which is no part of the project."""
+    path = os.environ.get("FERTOOLS_TEST_DETECTOR") or os.environ.get("FERTOOLS_DETECTOR")
+    if not path or not Path(path).is_file():
+        pytest.skip("FERTOOLS_TEST_DETECTOR names no YuNet file")
+    return path

@@ -17,7 +17,7 @@ from fertools.data import write
 from fertools.models import NETWORKS, Network
 
 #: In an order in which the commands of one use what those of another wrote.
-GUIDES = [README, *(DOCS / f"{name}.md" for name in ("data", "training", "export", "deploy"))]
+GUIDES = [README, *(DOCS / f"{name}.md" for name in ("data", "training", "export", "deploy", "faces"))]
 LARGEST_README = 8_000
 
 
@@ -45,12 +45,15 @@ def test_continuous_integration_runs_both_commands() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README names: data, a finished run and a face."""
+    """A folder with the files that the README names: data, a finished run, a face and a photo."""
+    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
+    pytest.importorskip("cv2", reason="OpenCV is not installed (the extra faces)")
     path = tmp_path_factory.mktemp("readme")
     faces = small_faces()
     write(faces, path / "fer2013.csv")
     write_run(path / "runs" / "mine", fitted_network(faces), faces)
     Image.fromarray(faces.split("test").images[0]).save(path / "face.png")
+    Image.fromarray(skimage_data.astronaut()).save(path / "photo.jpg")
     (path / "exported").mkdir()
     for shipped in EXPORTED.iterdir():
         (path / "exported" / shipped.name).symlink_to(shipped)
@@ -88,8 +91,9 @@ def test_the_python_runs(
 ) -> None:
     monkeypatch.chdir(folder)
     for page in GUIDES:
+        names: dict[str, object] = {}  # one block may use what an earlier one of its page has made
         for block in blocks("python", page):
-            exec(compile(block, page.name, "exec"), {})
+            exec(compile(block, page.name, "exec"), names)
     assert "CPUExecutionProvider" in capsys.readouterr().out
 
 
