@@ -24,6 +24,7 @@ COMMANDS = {
     "models": ("models", "List the networks that can be trained."),
     "train": ("train", "Train a network into a run folder."),
     "distill": ("distill", "Train a network to answer like others."),
+    "adapt": ("adapt", "Fit a trained model to your own faces."),
     "sweep": ("sweep", "Train over a grid of options and compare the runs."),
     "compare": ("compare", "Compare runs: their accuracy and loss on the validation split."),
     "evaluate": ("evaluate", "Measure a run or an exported model on a split."),

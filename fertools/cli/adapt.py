@@ -1,0 +1,141 @@
+"""``fertools adapt``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from fertools import data
+from fertools.cli.common import RUNS, emit, json_option, talk
+from fertools.errors import ConfigError, ModelError
+from fertools.runtime.location import SHIPPED, shipped_model
+from fertools.training import Run
+from fertools.training.adaptation import (
+    RECIPE,
+    TEACHING,
+    adapt_config,
+    check_enough,
+    measure_change,
+    open_base,
+    rehearsed,
+)
+
+
+@click.command()
+@click.argument("source", metavar="DATA")
+@click.option(
+    "--model",
+    default="compact",
+    show_default=True,
+    metavar="MODEL",
+    help=f"What to adapt: {', '.join(SHIPPED)}, or an export folder.",
+)
+@click.option(
+    "--old-data",
+    metavar="SRC",
+    help="What the model was trained on; some of it is mixed in.  [default: $FERTOOLS_DATA if it is that]",
+)
+@click.option(
+    "--epochs", type=int, default=RECIPE["epochs"], show_default=True, help="Passes over the training images."
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=RECIPE["learning_rate"],
+    show_default=True,
+    help="Peak of the learning rate.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help=f"New run folder.  [default: {RUNS}/adapted-NNN]",
+)
+@json_option
+def command(
+    source: str,
+    model: str,
+    old_data: str | None,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Fit a trained model to your own faces.
+
+    Trains it on DATA for some minutes on two cores, gently, so that it keeps what it can do: with the old
+    data some of its images are mixed in, without it the old model teaches beside the labels. Reports the
+    accuracy before and after on the validation split of DATA, and on that of the old data if it is at hand.
+    """
+    folder = shipped_model(model) if model in SHIPPED and not Path(model).exists() else Path(model)
+    if folder is None:
+        raise ModelError(f"{model}: does not ship with this copy of fertools; pass an export folder")
+    base = open_base(folder)
+    try:
+        config = adapt_config(base, epochs=epochs, learning_rate=learning_rate, seed=seed)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    path = out or Run.next_path(RUNS, "adapted")
+    Run.check_free(path)
+    new = data.load(source)
+    check_enough(new)
+    old = _old_data(old_data, base.fingerprint)
+
+    from fertools.backend import import_keras, select_device
+
+    import_keras()
+    device = select_device(config.device, config.devices)
+    from fertools.cli.progress import train_with_progress
+    from fertools.training.trainer import new_run
+
+    if old is None:
+        dataset, place = new, os.path.abspath(source)
+        talk(f"Data: {new.name}; {base.path} teaches beside its labels.")
+    else:
+        dataset = rehearsed(new, old, seed)
+        # Beside the run, which an export reads it from again.
+        place = os.path.abspath(path.with_name(f"{path.name}-data.npz"))
+        data.write(dataset, place, overwrite=True)
+        dataset = data.load(place)
+        talk(f"Data: {new.name}, {dataset.counts['train']:,} train images with those of {old.name}: {place}")
+    run = new_run(
+        path,
+        config,
+        dataset,
+        place,
+        device,
+        base.weights,
+        None if old is not None else TEACHING,
+        () if old is not None else (base.path,),
+    )
+    talk(f"Run: {run.path}, on {device.kind}, {device.name}, {run.facts['precision']}")
+    try:
+        train_with_progress(run, dataset)
+    except KeyboardInterrupt:
+        talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))}")
+        raise SystemExit(130) from None
+    change = measure_change(base, run.best, new, old)
+    if as_json:
+        emit({"run": str(run.path), "model": base.model, "base": str(base.path), **change.to_dict()})
+    else:
+        click.echo(change.to_text())
+    talk(f"Next: fertools export {shlex.quote(str(run.path))} --quantize")
+
+
+def _old_data(source: str | None, fingerprint: str) -> data.Dataset | None:
+    """The data that the model was trained on, if it is at hand. Raises ConfigError if another was named."""
+    place = source or os.environ.get("FERTOOLS_DATA")
+    if not place:
+        return None
+    old = data.load(place)
+    if old.fingerprint == fingerprint:
+        return old
+    if source:
+        raise ConfigError(f"{source}: is not what the model was trained on; leave --old-data out")
+    talk(f"$FERTOOLS_DATA, {place}, is not what the model was trained on: not used.")
+    return None

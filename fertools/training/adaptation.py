@@ -1,0 +1,147 @@
+"""Fitting a trained model to new faces, and keeping what it can do on the old ones.
+
+Training on new images alone forgets the old ones within a few epochs. Two remedies: where the old data is at
+hand, some of its training images are mixed in (rehearsal, Robins 1995); where it is not, the old model is a
+teacher beside the new labels (learning without forgetting, Li and Hoiem 2016, arXiv:1606.09282).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fertools import contract
+from fertools.data import Dataset
+from fertools.errors import DataError, ModelError
+from fertools.reading import read_text
+from fertools.training.config import TrainConfig
+from fertools.training.distillation import DistillConfig
+
+#: What differs from the default recipe: fewer steps at a fifth of its rate, in small batches, for there are
+#: few new images; less augmentation, for they look like what the device will see.
+RECIPE: dict[str, Any] = {
+    "epochs": 20,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "warmup_epochs": 1,
+    "augmentation": "light",
+}
+#: Old training images that are mixed in for each new one, if there are so many.
+REHEARSED = 2
+#: How the old model teaches where the old data is not at hand.
+TEACHING = DistillConfig(label_share=0.7)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is adapted."""
+
+    #: An export folder.
+    path: Path
+    #: The network's name.
+    model: str
+    #: Fingerprint of the data that it was trained on.
+    fingerprint: str
+
+    @property
+    def weights(self) -> Path:
+        """Its ``.keras`` file."""
+        return self.path / contract.KERAS_FILE
+
+
+def open_base(folder: Path) -> Base:
+    """The model in an export folder. Raises ModelError if it has no ``.keras`` file or no report."""
+    if not (folder / contract.KERAS_FILE).is_file():
+        raise ModelError(
+            f"{folder}: has no {contract.KERAS_FILE} (wheels bring the int8 files alone); pass an export"
+            " folder that has one"
+        )
+    report = folder / contract.REPORT_FILE
+    try:
+        document = json.loads(read_text(report))
+        model = document["training"]["config"]["model"]
+        return Base(folder, str(model), str(document["model"]["data"]["fingerprint"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{report}: not the report of a single network's export") from error
+
+
+def adapt_config(base: Base, **changes: Any) -> TrainConfig:
+    """What the run is told: ``RECIPE`` for the base's network, with ``changes``. Raises ConfigError."""
+    return TrainConfig(**{"model": base.model, **RECIPE, **changes})
+
+
+def rehearsed(new: Dataset, old: Dataset, seed: int = 0) -> Dataset:
+    """The new data, its train split mixed with training images of the old.
+
+    Arguments:
+        new: its validation and test splits are those of the result: what is chosen is chosen on new faces.
+        old: gives ``REHEARSED`` train images for each new one, drawn with the seed, or all it has.
+
+    Raises DataError if either has no train split.
+    """
+    faces, count = old.split("train"), REHEARSED * len(new.split("train"))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:count])
+    note = f"train: {len(chosen):,} images of {old.name} mixed in, drawn with seed {seed}"
+    return Dataset(
+        f"{new.name} with {old.name}",
+        np.concatenate([new.images, faces.images[chosen]]),
+        np.concatenate([new.labels, faces.labels[chosen]]),
+        np.concatenate([new.usage, np.zeros(len(chosen), np.uint8)]),
+        (*new.notes, note),
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """Validation accuracies, shares, of the model before and after; ``old`` is None without the old data."""
+
+    new: tuple[float, float]
+    old: tuple[float, float] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        names = ("before", "after")
+        return {
+            "new": dict(zip(names, self.new, strict=True)),
+            "old": self.old and dict(zip(names, self.old, strict=True)),
+        }
+
+    def to_text(self) -> str:
+        """A table for a terminal."""
+        lines = [f"{'validation accuracy':<22}{'before':>9}{'after':>9}{'points':>9}"]
+        for name, pair in (("new faces", self.new), ("old faces", self.old)):
+            if pair is not None:
+                before, after = pair
+                lines.append(f"{name:<22}{before:>9.2%}{after:>9.2%}{100 * (after - before):>+9.2f}")
+        return "\n".join(lines)
+
+
+def measure_change(base: Base, adapted: Path, new: Dataset, old: Dataset | None) -> Change:
+    """Measure the base and an adapted ``.keras`` file on the validation splits, with a single view.
+
+    Raises ModelError if a file is damaged, DataError if the new data has no validation split.
+    """
+    from fertools.evaluation import accuracy
+    from fertools.models.prediction import load, probabilities
+
+    networks = [load(base.weights), load(adapted)]
+
+    def both(dataset: Dataset) -> tuple[float, float]:
+        split = dataset.split("validation")
+        before, after = (accuracy(probabilities(each, split.images), split.labels) for each in networks)
+        return before, after
+
+    return Change(both(new), None if old is None else both(old))
+
+
+def check_enough(new: Dataset) -> None:
+    """Raise DataError unless the new data has images to learn from, and to judge by."""
+    for name in ("train", "validation"):
+        if len(new.split(name)) < len(contract.LABELS):
+            raise DataError(
+                f"{new.name}: {len(new.split(name))} images in the {name} split are too few to adapt to"
+            )
