@@ -15,5 +15,7 @@ Needs the extra ``faces`` (OpenCV 4), which is imported when the first `FaceFind
 from fertools.faces.detectors import Detection
 from fertools.faces.drawing import draw
 from fertools.faces.finder import Face, FaceFinder
+from fertools.faces.tracking import TrackedFace, Tracker
+from fertools.faces.video import Video
 
-__all__ = ["Detection", "Face", "FaceFinder", "draw"]
+__all__ = ["Detection", "Face", "FaceFinder", "TrackedFace", "Tracker", "Video", "draw"]

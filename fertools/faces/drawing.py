@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def draw(image: Any, marks: Sequence[tuple[Sequence[float], str, str]]) -> Image
     Returns:
         A new Pillow image, upright, RGB.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     from fertools.faces.picture import Picture
 
@@ -45,14 +46,14 @@ def draw(image: Any, marks: Sequence[tuple[Sequence[float], str, str]]) -> Image
     pen = ImageDraw.Draw(drawn)
     longer = max(drawn.size)
     line, letter = (max(least, round(longer / share)) for share, least in (_LINE, _LETTER))
-    font = ImageFont.load_default(letter)
+    font = _font(letter)
     gap = max(2, letter // 5)
     # The largest first, so that no text hides under the box of a larger face.
     for (x, y, width, height), label, text in sorted(marks, key=lambda mark: -mark[0][2] * mark[0][3]):
         color = COLORS.get(label, _OTHER)
         pen.rectangle((x, y, x + width - 1, y + height - 1), outline=color, width=line)
         # The same height for all texts, with or without letters that reach below the line.
-        wide, high = pen.textlength(text, font=font) + 2 * gap, sum(font.getmetrics()) + gap  # type: ignore[union-attr]
+        wide, high = pen.textlength(text, font=font) + 2 * gap, sum(font.getmetrics()) + gap
         left = min(max(x, 0), max(drawn.width - wide, 0))
         # Above the box, else below it, else inside.
         above, below = y - high, y + height
@@ -61,3 +62,11 @@ def draw(image: Any, marks: Sequence[tuple[Sequence[float], str, str]]) -> Image
         dark = sum(part * share for part, share in zip(color, (0.299, 0.587, 0.114), strict=True)) > 110
         pen.text((left + gap, top + gap // 2), text, fill=(0, 0, 0) if dark else (255, 255, 255), font=font)
     return drawn
+
+
+@lru_cache(maxsize=4)
+def _font(size: int) -> Any:
+    """Pillow's own letters, read once: a video has many frames."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)

@@ -1,0 +1,285 @@
+"""``fertools watch``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from fertools import files
+from fertools.cli.common import precision_option, talk
+from fertools.cli.photos import detector_option, make_finder, min_confidence_option
+from fertools.contract import LABELS
+from fertools.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fertools.faces import TrackedFace, Video
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """WIDTHxHEIGHT."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a size such as 640x480", param, ctx)
+        return int(found[1]), int(found[2])
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.option(
+    "--model",
+    type=click.Path(),
+    help="Export folder, .onnx or .ort file, or a model that ships: sequential (the default) or compact.",
+)
+@precision_option
+@detector_option
+@min_confidence_option
+@click.option(
+    "--longest-side",
+    type=click.IntRange(min=48),
+    default=320,
+    show_default=True,
+    metavar="PIXELS",
+    help="The detector sees frames this large; more finds smaller faces and takes longer.",
+)
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Look for faces in every Nth frame, and follow them in between.",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time constant of the mean over a track's probabilities; 0 for none.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each step."
+)
+@click.option("--size", type=_Size(), metavar="WIDTHxHEIGHT", help="Size of the frames on stdin.")
+@click.option("--rate", type=click.FloatRange(min=1), help="Frames a second on stdin.  [default: 25]")
+@click.option("--live", is_flag=True, help="Stdin is live: drop what comes while a frame is worked on.")
+@click.option(
+    "--draw", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Annotated video, .mp4."
+)
+@click.option(
+    "--csv",
+    "table",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Table of all lines.",
+)
+def command(
+    source: str,
+    model: str | None,
+    precision: str,
+    detector: str | None,
+    min_confidence: float | None,
+    longest_side: int,
+    every: int,
+    smooth: float,
+    threads: int,
+    size: tuple[int, int] | None,
+    rate: float | None,
+    live: bool,
+    draw: Path | None,
+    table: Path | None,
+) -> None:
+    """Predict the expressions of the faces in a video, live or from a file.
+
+    SRC is a video file, a camera's number, a network stream's URL, or - for raw RGB24 frames on
+    stdin. Prints a line of JSON for each face in each frame: time in seconds, frame, track (the
+    same number for the same face), box (left, top, width, height in pixels), label and
+    probabilities, smoothed over the track. Ends with the video or by Ctrl-C, with a summary; the
+    files are whole then. Needs the extra faces.
+    """
+    if source != "-" and (size or rate or live):
+        raise click.UsageError("--size, --rate and --live are for frames on stdin (SRC -).")
+    if source == "-" and size is None:
+        raise click.UsageError("Frames on stdin need their size: --size 640x480.")
+    finder = make_finder(detector, min_confidence, longest_side=longest_side)
+    from fertools.faces import Tracker, Video
+    from fertools.faces.detectors import opencv
+    from fertools.runtime import Predictor
+
+    opencv().setNumThreads(threads)
+    predictor = Predictor(model, precision=precision, providers="cpu", threads=threads)
+    tracker = Tracker(finder, predictor, every=every, smoothing=smooth)
+    summary = Summary()
+    with ExitStack() as stack:
+        video = stack.enter_context(Video(source, size=size, rate=rate, live=live))
+        outputs: list[Output] = [Lines()]
+        if table is not None:
+            outputs.append(stack.enter_context(_table(table)))
+        if draw is not None:
+            outputs.append(stack.enter_context(_drawing(draw, video)))
+        stack.enter_context(_until_signal(video))
+        if video.live:
+            talk("Watching; Ctrl-C ends.")
+        for index, (moment, pixels) in enumerate(video):
+            faces = tracker.update(moment, pixels)
+            summary.add(moment, faces)
+            try:
+                for output in outputs:
+                    output.write(index, moment, pixels, faces)
+            except BrokenPipeError:  # whoever reads the lines has had enough
+                sys.stdout = None
+                break
+    summary.tell(video.dropped)
+    for path in (table, draw):
+        if path is not None:
+            talk(f"Wrote {path}.")
+    if video.failure is not None:
+        raise DataError(f"{'stdin' if source == '-' else source}: {video.failure}")
+
+
+class Summary:
+    """What a video had in it, for the person at the terminal."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.start = monotonic()
+        self.last = 0.0
+        #: Track -> label -> frames.
+        self.tracks: dict[int, Counter[str]] = {}
+
+    def add(self, moment: float, faces: Sequence[TrackedFace]) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.last = moment
+        for face in faces:
+            self.tracks.setdefault(face.track, Counter())[face.prediction.label] += 1
+
+    def tell(self, dropped: int) -> None:
+        """Say it on stderr."""
+        seconds = monotonic() - self.start
+        drops = f", {dropped:,} dropped" if dropped else ""
+        rate = self.frames / max(seconds, 1e-9)
+        faces = f"{len(self.tracks)} face{'' if len(self.tracks) == 1 else 's'}"
+        talk(
+            f"{self.frames:,} frames{drops}, {self.last:.1f} s of video, {rate:.1f} frames a second; {faces}"
+        )
+        for track, labels in sorted(self.tracks.items()):
+            total = labels.total()
+            shares = ", ".join(f"{label} {count / total:.0%}" for label, count in labels.most_common())
+            talk(f"track {track}: {total:,} frames: {shares}")
+
+
+class Output(Protocol):
+    """Where frames and faces go."""
+
+    def write(self, index: int, moment: float, pixels: Any, faces: Sequence[TrackedFace]) -> None:
+        """Take a frame: its number, its time in seconds, uint8 (h, w, 3), its faces."""
+
+
+class Lines:
+    """JSON lines on stdout."""
+
+    def write(self, index: int, moment: float, pixels: Any, faces: Sequence[TrackedFace]) -> None:
+        """Print a line a face; they go out with the frame."""
+        for face in faces:
+            line = {"time": round(moment, 3), "frame": index, **face.to_dict()}
+            sys.stdout.write(json.dumps(line) + "\n")
+        if faces:
+            sys.stdout.flush()
+
+
+class _Table:
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+        names = ("time", "frame", "track", "left", "top", "width", "height", "confidence", "small", "label")
+        writer.writerow([*names, *LABELS])
+
+    def write(self, index: int, moment: float, pixels: Any, faces: Sequence[TrackedFace]) -> None:
+        for face in faces:
+            facts = face.to_dict()
+            row = [round(moment, 3), index, face.track, *face.box, facts["confidence"], int(face.small)]
+            self.writer.writerow([*row, face.prediction.label, *facts["probabilities"].values()])
+
+
+class _Drawing:
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+
+    def write(self, index: int, moment: float, pixels: Any, faces: Sequence[TrackedFace]) -> None:
+        import numpy as np
+
+        from fertools.faces import draw
+
+        marks = [
+            (
+                face.box,
+                face.prediction.label,
+                f"{face.track} {face.prediction.label} {face.prediction.confidence:.0%}",
+            )
+            for face in faces
+        ]
+        self.writer.write(moment, np.asarray(draw(pixels, marks)) if marks else pixels)
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[_Table]:
+    with _file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        yield _Table(csv.writer(file))
+
+
+@contextmanager
+def _drawing(path: Path, video: Video) -> Iterator[_Drawing]:
+    from fertools.faces.video import Writer
+
+    with _file(path) as temporary:
+        writer = Writer(temporary, video.size, video.rate)
+        try:
+            yield _Drawing(writer)
+        finally:
+            writer.close()
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Path]:
+    """`files.replacing` with a line for what the file system says."""
+    try:
+        with files.replacing(path) as temporary:
+            yield temporary
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def _until_signal(video: Video) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the video instead of the program."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: video.stop())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

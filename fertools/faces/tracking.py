@@ -1,0 +1,283 @@
+"""The same faces from frame to frame: found now and then, followed in between, their answers smoothed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fertools.errors import ConfigError
+from fertools.faces.finder import Face, FaceFinder
+from fertools.faces.framing import Frame
+from fertools.faces.picture import Picture
+from fertools.runtime import Prediction, Predictor
+
+Pixels = npt.NDArray[np.uint8]
+
+#: A detection is of a track if it shares this much of the union of both squares, or, once the track is lost,
+#: if its centre is no further away than the track's side.
+_SHARED: Final = 0.3
+
+#: Points of a face that are followed, each way.
+_GRID: Final = 7
+#: Of them at least so many must come back to where they were.
+_LEAST: Final = 8
+#: Pixels that a point may be off after it was followed there and back (Kalal et al. 2010,
+#: doi:10.1109/ICPR.2010.675).
+_RETURN: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFace:
+    """A face in one frame of a video."""
+
+    #: Number of the track, from 1 on, the same for the same face.
+    track: int
+    #: x and y of the left top corner, width, height in pixels, within the picture.
+    box: tuple[int, int, int, int]
+    #: The detector's when it last saw the face, 0..1.
+    confidence: float
+    #: Whether the picture has fewer than 48 pixels of the face each way.
+    small: bool
+    #: The mean over the track's latest past.
+    prediction: Prediction
+    #: Of this frame alone.
+    momentary: Prediction
+
+    def to_dict(self) -> dict[str, Any]:
+        """The smoothed answer as JSON types."""
+        return {
+            "track": self.track,
+            "box": list(self.box),
+            "confidence": round(self.confidence, 4),
+            "small": self.small,
+            "label": self.prediction.label,
+            "probabilities": {label: round(score, 4) for label, score in self.prediction.scores},
+        }
+
+
+@dataclass(slots=True)
+class _Track:
+    number: int
+    frame: Frame
+    #: Of the face, relative to the frame: centre and size in frame sides.
+    centre: complex
+    size: tuple[float, float]
+    confidence: float
+    #: Time when the detector last saw it.
+    seen: float
+    #: Whether its points were not found again since.
+    lost: bool = False
+    #: float64 (7,), smoothed, and when it was last renewed.
+    scores: npt.NDArray[np.float64] | None = None
+    renewed: float = 0.0
+
+    def take(self, face: Face, time: float) -> None:
+        """Go on from a detection."""
+        self.frame, self.confidence, self.seen, self.lost = face.frame, face.confidence, time, False
+        self.centre, self.size = _relative(face)
+
+
+class Tracker:
+    """Follows the faces of one video. Not to be shared by threads.
+
+    Every `every` frames the finder looks for faces; in between, a grid of points in each face is followed by
+    optical flow (Lucas and Kanade, with pyramids) and moves, scales and turns its frame. A face that the
+    finder does not see any more is followed for `memory` seconds at most, and not told of from the first
+    frame on in which its points are not found again; its number is kept for it as long, in case that it comes
+    back. The probabilities are an exponential mean over time.
+
+    Arguments:
+        finder: finds the faces.
+        predictor: answers for the crops.
+        every: frames from one search to the next; 1 for a search in each.
+        smoothing: time constant of the mean, in seconds; 0 for none.
+        memory: seconds.
+
+    Raises:
+        ConfigError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        finder: FaceFinder,
+        predictor: Predictor,
+        *,
+        every: int = 5,
+        smoothing: float = 0.5,
+        memory: float = 1.0,
+    ) -> None:
+        if every < 1:
+            raise ConfigError(f"every must be at least 1, not {every}")
+        if not (smoothing >= 0 and memory >= 0):
+            raise ConfigError(
+                f"smoothing and memory must be seconds, 0 or more, not {smoothing} and {memory}"
+            )
+        self.finder = finder
+        self.predictor = predictor
+        self.every = every
+        self.smoothing = smoothing
+        self.memory = memory
+        #: Tracks so far.
+        self.count = 0
+        self._tracks: list[_Track] = []
+        self._frames = 0
+        self._before: Pixels | None = None
+
+    def update(self, time: float, pixels: Pixels) -> list[TrackedFace]:
+        """The faces of the next frame, by their numbers.
+
+        Arguments:
+            time: seconds, more than of the frame before.
+            pixels: uint8 (h, w, 3), RGB; all frames of one size.
+        """
+        import cv2
+
+        grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        if self._before is not None and self._before.shape == grey.shape:
+            for track in self._tracks:
+                moved = None if track.lost else follow(self._before, grey, track.frame)
+                track.frame, track.lost = moved or track.frame, moved is None
+        self._before = grey
+        picture = Picture(pixels)
+        if self._frames % self.every == 0:
+            self._assign(self.finder.find(pixels), time)
+        self._frames += 1
+        self._tracks = [track for track in self._tracks if time - track.seen <= self.memory]
+        return [*self._answers(picture, time)]
+
+    def _assign(self, faces: list[Face], time: float) -> None:
+        """Give each face to the track that it continues, or to a new one."""
+        fits = [
+            (fit, index, place)
+            for index, face in enumerate(faces)
+            for place, track in enumerate(self._tracks)
+            if (fit := _fit(face.frame, track)) > 0
+        ]
+        given: dict[int, int] = {}
+        for _, index, place in sorted(fits, reverse=True):
+            if index not in given and place not in given.values():
+                given[index] = place
+        for index, face in enumerate(faces):
+            if index in given:
+                self._tracks[given[index]].take(face, time)
+            else:
+                self.count += 1
+                self._tracks.append(_Track(self.count, face.frame, *_relative(face), face.confidence, time))
+
+    def _answers(self, picture: Picture, time: float) -> Iterator[TrackedFace]:
+        shown = []
+        for track in self._tracks:
+            box = None if track.lost else _box(track, picture)
+            crop = None if box is None else track.frame.crop(picture)
+            if box is not None and crop is not None:
+                shown.append((track, box, crop))
+        if not shown:
+            return
+        rows = self.predictor.probabilities(np.stack([crop for _, _, crop in shown]))
+        for (track, box, _), row in zip(shown, rows, strict=True):
+            now = row.astype(np.float64)
+            if track.scores is None or self.smoothing == 0:
+                track.scores = now
+            else:
+                track.scores += (1 - math.exp(-(time - track.renewed) / self.smoothing)) * (
+                    now - track.scores
+                )
+            track.renewed = time
+            small = track.frame.pixels < 48
+            yield TrackedFace(
+                track.number,
+                box,
+                track.confidence,
+                small,
+                self._prediction(track.scores),
+                self._prediction(now),
+            )
+
+    def _prediction(self, scores: npt.NDArray[np.float64]) -> Prediction:
+        return Prediction(tuple(zip(self.predictor.labels, scores.tolist(), strict=True)))
+
+
+def follow(before: Pixels, after: Pixels, frame: Frame) -> Frame | None:
+    """Where a frame of one grey picture is in the next: uint8 (h, w) both.
+
+    Returns:
+        The moved frame, by the similarity of most of its points; None if too few of them are found again.
+    """
+    import cv2
+
+    # The inner part of the frame, for the corners belong to the background.
+    inner = np.linspace(0.15, 0.85, _GRID)
+    grid = (frame.corner + frame.side * (inner[None, :] + 1j * inner[:, None])).ravel()
+    # A part of both pictures that holds the face and how far it may have gone, shrunk to some 100 pixels.
+    reach = 0.6 * frame.pixels
+    height, width = after.shape
+    left, top = max(int(grid.real.min() - reach), 0), max(int(grid.imag.min() - reach), 0)
+    right, bottom = min(int(grid.real.max() + reach), width), min(int(grid.imag.max() + reach), height)
+    if right - left < 16 or bottom - top < 16:
+        return None
+    scale = min(1.0, 128 / max(right - left, bottom - top))
+    size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+    old, new = (
+        cv2.resize(whole[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
+        for whole in (before, after)
+    )
+    start = ((grid - complex(left, top)) * scale).astype(np.complex64)
+    points = np.stack([start.real, start.imag], axis=1)[:, None]
+    there, found, _ = cv2.calcOpticalFlowPyrLK(old, new, points, None, winSize=(11, 11), maxLevel=2)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(new, old, there, None, winSize=(11, 11), maxLevel=2)
+    good = (found & found_back).ravel().astype(bool)
+    good &= np.abs(back - points).max(axis=(1, 2)) < _RETURN
+    if good.sum() < _LEAST:
+        return None
+    matrix, _ = cv2.estimateAffinePartial2D(points[good], there[good], ransacReprojThreshold=1.0)
+    if matrix is None:
+        return None
+    turn = complex(matrix[0, 0], matrix[1, 0])
+    if not 0.8 < abs(turn) < 1.25:
+        return None  # no face grows so much from one frame to the next
+    corner = (frame.corner - complex(left, top)) * scale * turn + complex(matrix[0, 2], matrix[1, 2])
+    return Frame(corner / scale + complex(left, top), frame.side * turn)
+
+
+def _fit(frame: Frame, track: _Track) -> float:
+    """How well a detection goes on with a track: 1..2 by overlap, 0..1 by nearness to a lost one, else 0."""
+    side, other = frame.pixels, track.frame.pixels
+    apart = _middle(frame) - _middle(track.frame)
+    # Squares along the axes of the first, which is near enough for faces.
+    shared = [max(0.0, (side + other) / 2 - abs(gap)) for gap in (apart.real, apart.imag)]
+    both = min(shared[0], side, other) * min(shared[1], side, other)
+    union = both / (side**2 + other**2 - both)
+    if union >= _SHARED:
+        return 1 + union
+    alike = track.lost and 0.5 < side / other < 2
+    return max(0.0, 1 - abs(apart) / max(side, other)) if alike else 0.0
+
+
+def _middle(frame: Frame) -> complex:
+    return frame.corner + frame.side * (1 + 1j) / 2
+
+
+def _relative(face: Face) -> tuple[complex, tuple[float, float]]:
+    """Centre and size of a face's box in sides of its frame, from the frame's middle."""
+    x, y, width, height = face.box
+    side = face.frame.pixels
+    return (complex(x + width / 2, y + height / 2) - _middle(face.frame)) / side, (
+        width / side,
+        height / side,
+    )
+
+
+def _box(track: _Track, picture: Picture) -> tuple[int, int, int, int] | None:
+    """The face's box in whole pixels of the picture; None if it is outside."""
+    side = track.frame.pixels
+    centre = _middle(track.frame) + track.centre * side
+    half = complex(*track.size) * side / 2
+    low, high = centre - half, centre + half
+    left, top = max(round(low.real), 0), max(round(low.imag), 0)
+    right, bottom = min(round(high.real), picture.width), min(round(high.imag), picture.height)
+    return (left, top, right - left, bottom - top) if right > left and bottom > top else None

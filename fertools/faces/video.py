@@ -1,0 +1,261 @@
+"""Frames of video files, cameras and pipes, and annotated video files."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fertools.errors import ConfigError, DataError
+from fertools.faces.detectors import opencv
+
+Pixels = npt.NDArray[np.uint8]
+
+#: The name of standard input.
+STDIN: Final = "-"
+
+#: Seconds without a frame after which a live source counts as gone.
+PATIENCE: Final = 10.0
+
+#: Of what cannot say how many frames a second it has.
+USUAL_RATE: Final = 25.0
+
+
+class Video:
+    """The frames of a source, read by a thread of its own; a context manager.
+
+    A live source never queues up: a frame that nobody has taken when the next one comes is dropped and
+    counted. Of all others every frame is given.
+
+    Arguments:
+        source: a video file, a camera's number, a network stream's URL, or ``"-"`` for raw RGB24 on stdin.
+        size: width and height of what comes on stdin.
+        rate: its frames a second, for the time of each.
+        live: whether stdin is live; cameras and streams are in any case, and a file never.
+
+    Raises:
+        ConfigError: an argument makes no sense.
+        DataError: there is no such camera, or the file is no video.
+        MissingExtraError: OpenCV is not installed.
+    """
+
+    #: Width and height in pixels.
+    size: tuple[int, int]
+    #: Frames a second, as the source has it.
+    rate: float
+    live: bool
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        size: tuple[int, int] | None = None,
+        rate: float | None = None,
+        live: bool = False,
+    ) -> None:
+        #: Frames of a live source that were not given.
+        self.dropped = 0
+        #: Why the source ended before its time; None if it did not.
+        self.failure: str | None = None
+        self._stop = False
+        #: Closes the source, unless the thread is still in it.
+        self._close: Callable[[], None] = lambda: None
+        #: Times, where the source tells them, and frames.
+        self._next: Callable[[], Iterator[tuple[float | None, Pixels]]] = self._stdin
+        if source == STDIN:
+            if size is None or min(size) < 1:
+                raise ConfigError("frames on stdin are raw RGB24: say their size, as 640x480")
+            self.size, self.rate, self.live = size, rate or USUAL_RATE, live
+        else:
+            if size is not None or rate is not None:
+                raise ConfigError(
+                    f"{source}: has a size and a rate of its own; those are for frames on stdin"
+                )
+            self.live = source.isdecimal() or "://" in source
+            if live and not self.live:
+                raise ConfigError(f"{source}: a file is not live")
+            self._open(source)
+        self._slot: queue.Queue[tuple[float, Pixels] | None] = queue.Queue(maxsize=1)
+        self._thread = threading.Thread(target=self._read, name="fertools-video", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._thread.join(2)
+        if not self._thread.is_alive():
+            self._close()
+
+    def stop(self) -> None:
+        """End the iteration at the next frame; may be called from a signal handler."""
+        self._stop = True
+
+    def __iter__(self) -> Iterator[tuple[float, Pixels]]:
+        """Seconds since the first frame, and uint8 (h, w, 3), RGB."""
+        last = time.monotonic()
+        while not self._stop:
+            try:
+                item = self._slot.get(timeout=0.1)
+            except queue.Empty:
+                if self.live and time.monotonic() - last > PATIENCE:
+                    self.failure = f"no frame has come for {PATIENCE:.0f} seconds"
+                    return
+                continue
+            if item is None:
+                return
+            yield item
+            last = time.monotonic()
+
+    def _read(self) -> None:
+        """The thread: every frame into the slot."""
+        try:
+            start = None
+            for index, (moment, pixels) in enumerate(self._next()):
+                if self.live:
+                    start = time.monotonic() if start is None else start
+                    self._put_newest((time.monotonic() - start, pixels))
+                elif not self._put((moment if moment is not None else index / self.rate, pixels)):
+                    return
+                if self._stop:
+                    return
+        except Exception as error:  # whatever a decoder raises, the frames before it are good
+            self.failure = f"{error}"
+        self._put(None)
+
+    def _put(self, item: tuple[float, Pixels] | None) -> bool:
+        """Wait for the slot to be free; False if nobody will empty it."""
+        while not self._stop:
+            try:
+                self._slot.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _put_newest(self, item: tuple[float, Pixels]) -> None:
+        while True:
+            try:
+                self._slot.put_nowait(item)
+                return
+            except queue.Full:
+                try:
+                    self._slot.get_nowait()
+                    self.dropped += 1
+                except queue.Empty:
+                    pass
+
+    def _open(self, source: str) -> None:
+        cv2 = opencv()
+        # What FFmpeg and OpenCV write to stderr themselves; one line of ours says what is wrong.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        camera = source.isdecimal()
+        if not camera and "://" not in source and not Path(source).is_file():
+            raise DataError(f"{source}: no such video file; a camera is named by its number, stdin by -")
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            capture = cv2.VideoCapture(int(source) if camera else source)
+            first = capture.read()[1] if capture.isOpened() else None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        if first is None:
+            capture.release()
+            if camera:
+                raise DataError(f"camera {source}: there is none, it is in use, or it gives no frames")
+            raise DataError(f"{source}: not a video that OpenCV can read")
+        self.size = (int(first.shape[1]), int(first.shape[0]))
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+        self.rate = rate if 1 <= rate <= 1000 else USUAL_RATE
+        self._close = capture.release
+        self._next = lambda: self._captured(cv2, capture, first)
+
+    def _captured(self, cv2: Any, capture: Any, first: Any) -> Iterator[tuple[float | None, Pixels]]:
+        """Frames of a file, camera or stream, with the file's own times."""
+        expected = 0 if self.live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        count, frame, offset, last = 0, first, None, -1.0
+        while frame is not None and not self._stop:
+            moment = None
+            if not self.live:
+                moment = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+                offset = moment if offset is None else offset
+                moment -= offset
+                if moment <= last:  # the container does not tell
+                    moment = last + 1 / self.rate if count else 0.0
+                last = moment
+            yield moment, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            count += 1
+            good, frame = capture.read()
+            frame = frame if good else None
+        if self.live and not self._stop:
+            self.failure = "the source stopped giving frames"
+        # Containers that do not know their number of frames guess it, so a few less are no failure.
+        elif not self._stop and count < 0.9 * expected:
+            self.failure = f"ends after {count} of {expected} frames: the file is truncated or damaged"
+
+    def _stdin(self) -> Iterator[tuple[float | None, Pixels]]:
+        """Frames of raw RGB24."""
+        width, height = self.size
+        whole = width * height * 3
+        # By the file descriptor: a thread that waits in sys.stdin would hold its lock when Python ends.
+        descriptor = sys.stdin.fileno()
+        while True:
+            data = bytearray()
+            while len(data) < whole:
+                piece = os.read(descriptor, min(whole - len(data), 1 << 20))
+                if not piece:
+                    break
+                data += piece
+            if len(data) < whole:
+                if data:
+                    share = f"{len(data):,} of {whole:,} bytes"
+                    self.failure = f"ends within a frame ({share}): is its size {width}x{height}?"
+                return
+            yield None, np.frombuffer(bytes(data), np.uint8).reshape(height, width, 3)
+
+
+class Writer:
+    """Writes RGB frames as a video file at a steady rate: a late frame takes the place of those before it.
+
+    Raises:
+        ConfigError: OpenCV cannot write such a file.
+        MissingExtraError: OpenCV is not installed.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: float) -> None:
+        cv2 = opencv()
+        codec = "MJPG" if path.suffix.lower() == ".avi" else "mp4v"
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        try:
+            self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        if not self._writer.isOpened():
+            raise ConfigError(f"*{path.suffix}: OpenCV cannot write such a video; name it .mp4 or .avi")
+        self.rate = rate
+        self._count = 0
+
+    def write(self, moment: float, pixels: Pixels) -> None:
+        """Show uint8 (h, w, 3), RGB, from `moment` on, in seconds."""
+        frame = np.ascontiguousarray(pixels[:, :, ::-1])
+        while self._count <= round(moment * self.rate):
+            self._writer.write(frame)
+            self._count += 1
+
+    def close(self) -> None:
+        """Write what makes the file whole."""
+        self._writer.release()
