@@ -14,6 +14,7 @@ from small_run import fitted_network, small_faces, small_network, write_run
 
 from fertools.cli import main
 from fertools.data import write
+from fertools.faces.video import Writer
 from fertools.models import NETWORKS, Network
 
 #: In an order in which the commands of one use what those of another wrote.
@@ -53,7 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(faces, path / "fer2013.csv")
     write_run(path / "runs" / "mine", fitted_network(faces), faces)
     Image.fromarray(faces.split("test").images[0]).save(path / "face.png")
-    Image.fromarray(skimage_data.astronaut()).save(path / "photo.jpg")
+    photo = skimage_data.astronaut()
+    Image.fromarray(photo).save(path / "photo.jpg")
+    writer = Writer(path / "video.mp4", (512, 512), 25)
+    for index in range(3):
+        writer.write(index / 25, photo)
+    writer.close()
     (path / "exported").mkdir()
     for shipped in EXPORTED.iterdir():
         (path / "exported" / shipped.name).symlink_to(shipped)
