@@ -34,7 +34,7 @@ COMMANDS = {
     "benchmark": ("benchmark", "Time the files of an export on this machine's CPU."),
     "predict": ("predict", "Predict the expression on image files."),
     "score": ("score", "Score a data set into Parquet files."),
-    "watch": ("watch", "Predict the expressions of the faces in a video, live or from a file."),
+    "watch": ("watch", "Predict the expressions in a video or from a camera."),
     "info": ("info", "Show versions, execution providers and devices."),
 }
 

@@ -107,7 +107,7 @@ def command(
     draw: Path | None,
     table: Path | None,
 ) -> None:
-    """Predict the expressions of the faces in a video, live or from a file.
+    """Predict the expressions in a video or from a camera.
 
     SRC is a video file, a camera's number, a network stream's URL, or - for raw RGB24 frames on
     stdin. Prints a line of JSON for each face in each frame: time in seconds, frame, track (the
