@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_run import barred_faces
 from tiny_model import tiny_export
 
 from fertools.contract import INT8_FILE, LABELS
-from fertools.data import synthetic, write
+from fertools.data import write
 from fertools.training import Run
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -76,12 +77,43 @@ def test_every_example_is_tested() -> None:
     assert all(f'"{path.name}"' in text for path in EXAMPLES.glob("*.py"))
 
 
+#: Stands for fertools: one epoch leaves close calls, so the last layer is solved for before the export.
+DECIDED = """#!{python}
+import sys
+from pathlib import Path
+
+from fertools.cli import main
+
+if sys.argv[1] == "export":
+    from fertools.backend import import_keras
+
+    import_keras()
+    from small_run import solve
+
+    from fertools.data import load
+    from fertools.models import prediction
+
+    path, faces = Path(sys.argv[2], "best.keras"), load("faces.npz")
+    network = prediction.load(path)
+    solve(network, network.layers[-1], faces.images, faces.labels, 6.0)
+    network.save(path)
+main()
+"""
+
+
 @pytest.mark.slow
 def test_reference_model(tmp_path: Path) -> None:
-    """The whole script on a few faces; the export of networks that know nothing may break a gate."""
-    write(synthetic.generate(64, 14, 14), tmp_path / "faces.npz")
+    """The whole script on a few faces."""
+    write(barred_faces(64, 14, 14), tmp_path / "faces.npz")
+    script = tmp_path / "bin" / "fertools"
+    script.parent.mkdir()
+    script.write_text(DECIDED.format(python=sys.executable))
+    script.chmod(0o755)
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(script.parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(EXAMPLES.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        ),
         "TEACHERS": "2",
         "EPOCHS": "1",
         "MODEL": "compact",
@@ -89,14 +121,12 @@ def test_reference_model(tmp_path: Path) -> None:
     }
     command = ["bash", EXAMPLES / "reference_model.sh", "faces.npz", "--batch-size", "16"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     student = Run.open(tmp_path / "out" / "student" / "seed-0")
-    assert student.finished, done.stderr
+    assert student.finished
     assert [teacher["name"] for teacher in student.facts["distillation"]["teachers"]] == [
         "teachers/seed-0",
         "teachers/seed-1",
     ]
     assert len(student.facts["commands"]) == 3
-    if done.returncode:
-        assert "nothing written to out/compact" in done.stderr
-    else:
-        assert (tmp_path / "out" / "compact" / INT8_FILE).is_file()
+    assert (tmp_path / "out" / "compact" / INT8_FILE).is_file()
