@@ -109,7 +109,8 @@ def write_export(
             say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."),
         )
     except BrokenGateError as error:
-        talk(f"\n{error.report.to_text()}\n")
+        if error.report:
+            talk(f"\n{error.report.to_text()}\n")
         raise
     members = done.training.get("members", [])
     if as_json:

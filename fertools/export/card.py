@@ -39,6 +39,7 @@ def model_card(document: dict[str, Any]) -> str:
         f"Agreement (same top-1) and the largest difference of a probability are against {rows[0]['model']}.",
         f"Milliseconds: {verification['environment']['timing']}; {_processor(verification['environment'])}.",
         "",
+        *_gates(verification["gates"]),
         f"By class, {smallest['model']}, single view:",
         "",
         *_classes(smallest["evaluation"]["classes"]),
@@ -164,6 +165,31 @@ def _comparison(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _gates(gates: list[dict[str, Any]]) -> list[str]:
+    """The verdicts on the test split, and what they mean."""
+    return [
+        "Gates, of each file against Keras, single view. Proved: the 95% interval keeps the limit, or every"
+        " image does. Not proved: there are too few images to say.",
+        "",
+        *_verdicts(gates),
+        "",
+    ]
+
+
+def _verdicts(gates: list[dict[str, Any]]) -> list[str]:
+    lines = ["| gate | measured | 95% interval | limit | verdict |", "|---|---:|---:|---:|---|"]
+    for gate in gates:
+        interval = "{:.4g} to {:.4g}".format(*gate["interval"]) if gate["interval"] else "-"
+        counts = ", ".join(f"{count:,} {what}" for what, count in gate["counts"].items())
+        needed = gate["images_needed"]
+        lines.append(
+            f"| {gate['name']}{counts and f' ({counts})'} | {gate['measured']:.4g} | {interval}"
+            f" | {gate['bound']} {gate['limit']:g}"
+            f" | {gate['state']}{f'; {needed:,} images like these would do' if needed else ''} |"
+        )
+    return lines
+
+
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
@@ -284,6 +310,10 @@ def _quantization(config: dict[str, Any] | None) -> list[str]:
         f" {_front(config['float_layers'])}last layer and softmax in float;"
         f" {config['method']} calibration on {config['images']:,} training images drawn with seed"
         f" {config['seed']}.",
+        "",
+        "Judged, and changed where needed, on the validation split alone, against float32:",
+        "",
+        *_verdicts(config["validation"]),
         "",
     ]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fertools import contract
 from fertools.data import Dataset, Split
-from fertools.errors import ConfigError, RunError
-from fertools.evaluation import confusion_figure
+from fertools.errors import ConfigError, ModelError, RunError
+from fertools.evaluation import confusion_figure, evaluate, in_batches
 from fertools.evaluation.metrics import calibration_error
 from fertools.export.calibration import Calibration, calibrate, rescaled
 from fertools.export.card import model_card
@@ -24,10 +24,12 @@ from fertools.export.stamp import blank
 from fertools.export.subject import FinishedRun, Subject
 from fertools.export.triton import write_repository
 from fertools.files import replacing_folder, write_json, write_text
+from fertools.runtime.location import model_files
 from fertools.runtime.metadata import ModelInfo
 from fertools.runtime.seal import seal
 from fertools.training import Run
-from fertools.verification import Report, verify
+from fertools.verification import BrokenGateError, Gate, Report, State, verify
+from fertools.verification.report import gate_values
 
 if TYPE_CHECKING:
     import keras
@@ -76,14 +78,15 @@ def export_subject(
     With the target "ort", .ort files stand in the place of the ONNX ones, with the list of the operators
     that they need: see ``ort_format``. With "triton", a model repository stands beside: see ``triton``.
 
-    The network is calibrated first (see ``calibrate``), so that all files are. They are made and verified
-    in a folder beside; it takes the place of ``folder`` if every gate holds, and an earlier export survives
-    if one does not.
+    The network is calibrated first (see ``calibrate``), so that all files are. The int8 graph is judged on
+    the validation split. Then the files are made in a folder beside, each with its accuracy inside, and these
+    bytes are verified on the test split; the folder takes the place of ``folder`` if no gate is broken, and
+    an earlier export survives if one is.
 
     Arguments:
         subject: the network, and where it comes from.
-        dataset: the data it was trained on; the confidence is calibrated on its validation split, int8
-            on its train split, and everything verified on its test split.
+        dataset: the data it was trained on; int8 is calibrated on its train split, the confidence on its
+            validation split, where int8 is judged too, and everything is verified on its test split.
         folder: where the files go.
         quantization: how to quantize, or None for no int8 file.
         target: "onnx", "ort" or "triton".
@@ -92,7 +95,8 @@ def export_subject(
 
     Raises RunError if ``folder`` is in the way or cannot be written or the data is not what the network was
     trained on, DataError if the data lacks images, ConfigError for no target and on another Keras backend
-    than TensorFlow, and BrokenGateError (a GateError), which holds the report, if a gate is broken.
+    than TensorFlow, BrokenGateError (a GateError) if a gate is broken, on the validation split or, with the
+    report, on the test split, and ModelError if a file does not answer as it did when its accuracy was taken.
     """
     if target not in TARGETS:
         raise ConfigError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
@@ -128,25 +132,27 @@ def _export(
     calibration = calibrate(network, validation)
     say(f"converting {subject.name} to ONNX")
     models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
+    judged: list[Gate] = []
     if quantization is not None:
         say(f"quantizing, calibrated on {quantization.images} training images")
-        models[contract.INT8_FILE], quantization = quantize_faithfully(
-            models[contract.ONNX_FILE],
-            dataset.split("train").images,
-            validation.images,
-            quantization,
-            say,
+        models[contract.INT8_FILE], quantization, judged = quantize_faithfully(
+            models[contract.ONNX_FILE], dataset.split("train").images, validation, quantization, say
         )
+        if broken := [gate for gate in judged if gate.state is State.BROKEN]:
+            raise BrokenGateError(broken, f"nothing written to {folder}: on the validation split ")
     info = _info(subject, network)
     # Resolved: a link to a folder stays one.
     with replacing_folder(folder.resolve()) as temporary:
         network.save(temporary / contract.KERAS_FILE)
         write_text(temporary / contract.ARCHITECTURE_FILE, network.to_json(indent=2) + "\n")
-        _write_models(temporary, models, target, info, None)
-        say("verifying on the test split")
+        say("verifying on the test split" + _figures(judged))
+        # Twice, because the files carry their accuracy: what is verified is what ships, to the last byte.
+        _write_models(temporary, models, target, info)
+        found = _accuracies(temporary, test)
+        _write_models(temporary, models, target, info, found)
         report = verify(temporary, dataset)
         report.check(f"nothing written to {folder}: ")
-        _write_models(temporary, models, target, info, report)
+        _check_accuracies(report, target, found)
         if target == "triton":
             write_repository(temporary, temporary / contract.TRITON_FOLDER)
         document: dict[str, Any] = {
@@ -155,7 +161,7 @@ def _export(
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
             "training": subject.training(dataset),
             "calibration": calibration.to_dict() | {"test_ece": _test_ece(report, test, calibration)},
-            "quantization": None if quantization is None else quantization.to_dict(),
+            "quantization": None if quantization is None else quantization.to_dict() | _judged(judged),
             "verification": report.to_dict(),
         }
         smallest = report.rows[-1]
@@ -197,23 +203,63 @@ def _info(subject: Subject, network: keras.Model) -> ModelInfo:
 
 
 def _write_models(
-    folder: Path, models: dict[str, onnx.ModelProto], target: str, info: ModelInfo, report: Report | None
+    folder: Path,
+    models: dict[str, onnx.ModelProto],
+    target: str,
+    info: ModelInfo,
+    accuracies: Mapping[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Write the files for the device, once without the accuracy, to measure it, and once with it."""
+    """Write the files for the device; ``accuracies`` go into those of these precisions."""
     blanks = {}
     for file, model in models.items():
         precision = _precision(file)
-        accuracy = {}
-        if report is not None:
-            float32 = "ort" if target == "ort" else "onnx"
-            row = report.row(float32 if precision == "float32" else "int8")
-            accuracy = {"split": report.split, "images": report.images, "value": row.evaluation.accuracy}
-        blanks[file] = blank(model, dataclasses.replace(info, precision=precision, accuracy=accuracy))
+        measured = {} if accuracies is None else accuracies[precision]
+        blanks[file] = blank(model, dataclasses.replace(info, precision=precision, accuracy=measured))
     if target == "ort":
         write_ort(folder, blanks)
     else:
         for file, data in blanks.items():
             (folder / file).write_bytes(seal(data))
+
+
+def _accuracies(folder: Path, test: Split) -> dict[str, dict[str, Any]]:
+    """Precision -> what its file is to say of its accuracy."""
+    from fertools.runtime import Predictor
+
+    found = {}
+    for precision, file in model_files(folder).items():
+        rows = in_batches(Predictor(file, precision=precision, providers="cpu", threads=1), test.images)
+        found[precision] = {
+            "split": "test",
+            "images": len(test),
+            "value": evaluate(rows, test.labels).accuracy,
+        }
+    return found
+
+
+def _check_accuracies(report: Report, target: str, found: Mapping[str, dict[str, Any]]) -> None:
+    """Raise ModelError unless the accuracies inside the files are those that were verified."""
+    for precision, inside in found.items():
+        row = report.row(target if precision == "float32" else precision)
+        if row.evaluation.accuracy != inside["value"]:
+            raise ModelError(
+                f"{row.model}: {inside['value']:.4%} of the test images are right, and when run again"
+                f" {row.evaluation.accuracy:.4%}; nothing was written: please report this with what fertools"
+                " info prints"
+            )
+
+
+def _figures(gates: Sequence[Gate]) -> str:
+    """What int8 did on the validation split, in brackets; empty without int8."""
+    if not gates:
+        return ""
+    lost, share = gates[:2]
+    return f" (int8 on validation: top-1 agreement {share.measured:.2%}, {lost.measured:.2g} points lost)"
+
+
+def _judged(gates: Sequence[Gate]) -> dict[str, Any]:
+    """What the report tells of the gates of int8 on the validation split."""
+    return {"validation": [gate_values(gate) for gate in gates]}
 
 
 def _precision(file: str) -> str:

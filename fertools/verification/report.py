@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fertools.errors import GateError
 from fertools.evaluation import Evaluation
-from fertools.verification.gates import Gate, Probabilities
+from fertools.verification.gates import Gate, Probabilities, State
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,23 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every gate holds."""
-        return all(gate.passed for gate in self.gates)
+        """Whether no gate is broken; some may be not proved."""
+        return not self.broken
 
     @property
     def broken(self) -> tuple[Gate, ...]:
-        """The gates that do not hold."""
-        return tuple(gate for gate in self.gates if not gate.passed)
+        """The gates whose limits are exceeded."""
+        return tuple(gate for gate in self.gates if gate.state is State.BROKEN)
+
+    @property
+    def unproved(self) -> tuple[Gate, ...]:
+        """The gates that the split is too small to say anything about."""
+        return tuple(gate for gate in self.gates if gate.state is State.NOT_PROVED)
 
     def check(self, prefix: str = "") -> None:
-        """Raise BrokenGateError, its message beginning with ``prefix``, unless every gate holds."""
-        if not self.passed:
-            raise BrokenGateError(self, prefix)
+        """Raise BrokenGateError, its message beginning with ``prefix``, if a gate is broken."""
+        if self.broken:
+            raise BrokenGateError(self.broken, prefix, self)
 
     def row(self, model: str) -> Row:
         """The row of "keras", "onnx" (or "ort") or "int8"."""
@@ -70,12 +76,11 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values, with the verdicts; what is not a number becomes None."""
-        gates = [{**asdict(gate), "passed": gate.passed} for gate in self.gates]
         fields = asdict(self)
         for row in fields["rows"]:
             del row["probabilities"]
-        document: dict[str, Any] = _finite({**fields, "gates": gates, "passed": self.passed})
-        return document
+        document: dict[str, Any] = _finite(fields)
+        return document | {"gates": [gate_values(gate) for gate in self.gates], "passed": self.passed}
 
     def to_text(self) -> str:
         """The table and the verdicts, for a terminal."""
@@ -86,18 +91,26 @@ class Report:
 
 
 class BrokenGateError(GateError):
-    """A verification gate is broken; the report says what was measured.
+    """Verification gates are broken.
 
     Arguments:
-        report: with at least one broken gate.
+        gates: one at least.
         prefix: begins the message.
+        report: what else was measured on the test split; None if that was not reached.
     """
 
-    def __init__(self, report: Report, prefix: str = "") -> None:
-        count = "a gate is" if len(report.broken) == 1 else f"{len(report.broken)} gates are"
-        lines = (f"  {gate.finding}; {gate.hint}" for gate in report.broken)
+    def __init__(self, gates: Sequence[Gate], prefix: str = "", report: Report | None = None) -> None:
+        count = "a gate is" if len(gates) == 1 else f"{len(gates)} gates are"
+        lines = (f"  {gate.finding}; {gate.hint}" for gate in gates)
         super().__init__("\n".join([f"{prefix}{count} broken", *lines]))
+        self.gates = tuple(gates)
         self.report = report
+
+
+def gate_values(gate: Gate) -> dict[str, Any]:
+    """The fields as JSON values, with whether it passed; what is not a number becomes None."""
+    values: dict[str, Any] = _finite({**asdict(gate), "passed": gate.passed})
+    return values
 
 
 HEADINGS = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from fertools.contract import KERAS_FILE, ONNX_FILE, ORT_FILE, PIXEL_MAX
 from fertools.data import Dataset
-from fertools.errors import ModelError
+from fertools.errors import DataError, ModelError
 from fertools.evaluation import accuracy, evaluate, in_batches
+from fertools.evaluation.measurement import Network
 from fertools.processor import int8_features, processor
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import PRECISIONS
@@ -32,17 +34,22 @@ if TYPE_CHECKING:
     from fertools.runtime import Predictor
 
 
-def verify(folder: Path, dataset: Dataset) -> Report:
+def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Report:
     """Measure Keras, ONNX and, if there is one, int8 of the export ``folder`` on the test split.
 
     Each is measured with a single view, which the gates look at, and its accuracy with flip views too. The
     float32 file is called by its format: "onnx", or "ort" if that is what the folder holds.
 
-    Raises ModelError if a file is missing or damaged, DataError without a test split. Broken gates
-    do not raise: the report says so.
+    Arguments:
+        folder: an export.
+        dataset: the data that the model was made from.
+        other_data: it is other data, and that is meant.
+
+    Raises ModelError if a file is missing or damaged or was made from other weights than the rest, DataError
+    without a test split or if ``dataset`` is other data. Broken gates do not raise: the report says so.
     """
     from fertools.backend import import_keras
-    from fertools.models.prediction import load, probabilities
+    from fertools.models.prediction import load, probabilities, weights_sha256
     from fertools.runtime import Predictor
 
     keras, files = folder / KERAS_FILE, model_files(folder)
@@ -50,7 +57,6 @@ def verify(folder: Path, dataset: Dataset) -> Report:
     missing += [] if "float32" in files else [f"{ONNX_FILE} or {ORT_FILE}"]
     if missing:
         raise ModelError(f"{folder}: not an export folder (no {missing[0]}); 'fertools export' makes one")
-    split, unseen = dataset.split("test"), dataset.is_unseen("test")
     # By the names that they have in the table.
     float32 = files["float32"].suffix.removeprefix(".")
     predictors = {
@@ -60,17 +66,29 @@ def verify(folder: Path, dataset: Dataset) -> Report:
         for precision in PRECISIONS
         if precision in files
     }
+    trained_on = {key: predictors[float32].info.data[key] for key in ("name", "fingerprint")}
+    if dataset.fingerprint != trained_on["fingerprint"] and not other_data:
+        raise DataError(
+            f"{dataset.name}: not the data that {folder} was made from, {trained_on['name']} (fingerprint"
+            f" {trained_on['fingerprint'][:16]}...); give that with --data, or say with --other-data that this"
+            " is meant"
+        )
+    split, unseen = dataset.split("test"), dataset.is_unseen("test")
+    mirror_images = stacked(split.images, "flip")[len(split) :]
     forms = {"keras": keras, **{name: predictor.path for name, predictor in predictors.items()}}
-    views = stacked(split.images, "flip")
     # On a GPU Keras would round convolutions to TF32, break the gates, and win the timing.
     with import_keras().device("cpu:0"):
         network = load(keras)
-        answers: dict[str, Probabilities] = {"keras": probabilities(network, views)}
-        answers |= {name: in_batches(predictor, views) for name, predictor in predictors.items()}
+        _check_weights(weights_sha256(network), keras, predictors.values())
+        networks: dict[str, Network] = {"keras": partial(probabilities, network)}
+        networks |= {name: partial(in_batches, predictor) for name, predictor in predictors.items()}
+        measured = {name: run(split.images) for name, run in networks.items()}
+        mirrored = {name: run(mirror_images) for name, run in networks.items()}
         times = _milliseconds(network, predictors, split.images[:1])
 
-    measured = {name: rows[: len(split)] for name, rows in answers.items()}
-    flipped = {name: averaged(rows, "flip") for name, rows in answers.items()}
+    flipped = {
+        name: averaged(np.concatenate([rows, mirrored[name]]), "flip") for name, rows in measured.items()
+    }
 
     def accuracy_unseen(rows: Probabilities) -> float | None:
         return accuracy(rows[unseen], split.labels[unseen]) if unseen.any() else None
@@ -83,7 +101,7 @@ def verify(folder: Path, dataset: Dataset) -> Report:
         images=len(split),
         images_unseen=int(unseen.sum()),
         data={"name": dataset.name, "fingerprint": dataset.fingerprint},
-        trained_on={key: predictors[float32].info.data[key] for key in ("name", "fingerprint")},
+        trained_on=trained_on,
         rows=tuple(
             Row(
                 model=name,
@@ -106,6 +124,16 @@ def verify(folder: Path, dataset: Dataset) -> Report:
             "timing": "batch 1, one thread, forms in turn, median",
         },
     )
+
+
+def _check_weights(digest: str, keras: Path, predictors: Iterable[Predictor]) -> None:
+    """Raise ModelError unless the files say that they were made from the weights with this SHA-256."""
+    for predictor in predictors:
+        if predictor.info.weights_sha256 != digest:
+            raise ModelError(
+                f"{keras}: holds other weights (sha256 {digest[:16]}...) than {predictor.path.name} was made"
+                f" from ({predictor.info.weights_sha256[:16]}...); one of the two was replaced: export again"
+            )
 
 
 def _milliseconds(
