@@ -63,21 +63,28 @@ def test_streams(small_run, tmp_path):
     assert (report["quantization"]["method"], report["quantization"]["images"]) == ("percentile", 256)
 
 
-def test_broken_gate_shows_the_table_and_keeps_the_earlier_export(blank_run, small_export, tmp_path):
+def test_a_gate_that_breaks_on_the_test_split_shows_the_table(small_run, tmp_path, monkeypatch):
+    """A limit of 0, which no conversion keeps."""
+    monkeypatch.setattr("fertools.verification.gates.FLOAT_DIFFERENCE", 0.0)
+    result = run(small_run, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    rows = [line.split()[0] for line in result.stderr.splitlines() if "%  " in line]
+    assert rows == ["keras", "onnx"]
+    assert f"Error: nothing written to {tmp_path / 'out'}: a gate is broken\n" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_gate_keeps_the_earlier_export(blank_run, small_export, tmp_path):
     folder = shutil.copytree(small_export, tmp_path / "out")
     before = {name: (folder / name).read_bytes() for name in names(folder)}
     result = run(blank_run, "--out", folder, "--quantize", "--calibration-images", 1, "--force")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert [line.split()[0] for line in result.stderr.splitlines() if "%  " in line] == [
-        "keras",
-        "onnx",
-        "int8",
-    ]
-    assert f"Error: nothing written to {folder}: 2 gates are broken\n" in result.stderr
-    assert "int8: points of accuracy lost: " in result.stderr
-    assert "(at most 0.5); calibrate on more images (--calibration-images)" in result.stderr
+    assert f"Error: nothing written to {folder}: on the validation split " in result.stderr
     assert "int8: top-1 agreement: " in result.stderr
+    assert "(at least 0.985; 95% interval " in result.stderr
+    assert "calibrate on more images (--calibration-images)" in result.stderr
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
     assert names(tmp_path) == ["out"]
 

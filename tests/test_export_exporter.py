@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -10,7 +11,7 @@ from small_run import COUNTS, run_onnxruntime, write_run
 from fertools import contract, data
 from fertools.backend import import_keras
 from fertools.data import Dataset
-from fertools.errors import ConfigError, DataError, GateError, ModelError, RunError
+from fertools.errors import ConfigError, DataError, ModelError, RunError
 from fertools.evaluation.metrics import calibration_error
 from fertools.export import QuantizeConfig, export
 from fertools.export.calibration import rescaled
@@ -20,6 +21,8 @@ from fertools.models.prediction import load, probabilities
 from fertools.runtime import Predictor
 from fertools.runtime.metadata import INPUT_CONTRACT, METADATA_KEY
 from fertools.training import Run, TrainConfig
+from fertools.verification import BrokenGateError, verify
+from fertools.verification.gates import int8_gates
 
 FILES = [
     *("MODEL_CARD.md", "confusion.png", "model.int8.onnx", "model.json", "model.keras", "model.onnx"),
@@ -190,8 +193,10 @@ def test_int8_is_calibrated_on_train_alone(small_export, small_data, report):
     np.testing.assert_array_equal(run_onnxruntime(found, faces), run_onnxruntime(expected, faces))
     assert report["quantization"] == {
         "images": 256, "method": "minmax", "per_channel": True, "reduce_range": True,
-        "float_layers": 1, "seed": 0,
+        "float_layers": 1, "seed": 0, "validation": report["quantization"]["validation"],
     }  # fmt: skip
+    judged = report["quantization"]["validation"]
+    assert [gate["counts"].get("images") for gate in judged] == [COUNTS[1], COUNTS[1], None]
 
 
 def test_all_train_images_calibrate_if_they_are_few(small_run, small_data, tmp_path):
@@ -258,6 +263,35 @@ def test_what_is_no_export_is_never_touched(small_run, small_data, small_export,
     assert said == []
 
 
+def test_what_ships_is_what_was_verified(small_run, small_data, tmp_path, monkeypatch):
+    """The very bytes: nothing is written to a file for devices after it was verified."""
+    verified = {}
+
+    def remembering(folder, dataset):
+        verified.update(listing(folder))
+        return verify(folder, dataset)
+
+    monkeypatch.setattr("fertools.export.exporter.verify", remembering)
+    done = export(Run.open(small_run), small_data, tmp_path / "out", quantization=QuantizeConfig(images=256))
+    shipped = listing(done.folder)
+    assert {"model.onnx", "model.int8.onnx", "model.keras"} < set(verified)
+    assert verified == {name: shipped[name] for name in verified}
+    for row in done.report.rows[1:]:
+        precision = "int8" if row.model == "int8" else "float32"
+        info = Predictor(done.folder, precision=precision, threads=1).info
+        assert info.accuracy["value"] == row.evaluation.accuracy
+
+
+def test_a_file_that_answers_otherwise_when_run_again_is_not_written(
+    small_run, small_data, tmp_path, monkeypatch
+):
+    accuracies = {"split": "test", "images": 350, "value": 0.123}
+    monkeypatch.setattr("fertools.export.exporter._accuracies", lambda *arguments: {"float32": accuracies})
+    with pytest.raises(ModelError, match=r"onnx: 12\.3000% of the test images are right, and when run again"):
+        export(Run.open(small_run), small_data, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_export_leaves_nothing(small_run, small_data, small_export, tmp_path, error):
     folder = shutil.copytree(small_export, tmp_path / "out")
@@ -276,12 +310,33 @@ def test_an_interrupted_export_leaves_nothing(small_run, small_data, small_expor
 
 def test_a_broken_gate_leaves_nothing(blank_run, tmp_path):
     dataset = data.load(blank_run.with_suffix(".npz"))
-    with pytest.raises(GateError, match="nothing written") as caught:
-        export(Run.open(blank_run), dataset, tmp_path / "out", quantization=QuantizeConfig())
+    said = []
+    with pytest.raises(BrokenGateError, match="nothing written to .*: on the validation split") as caught:
+        export(Run.open(blank_run), dataset, tmp_path / "out", quantization=QuantizeConfig(), say=said.append)
     assert list(tmp_path.iterdir()) == []
-    report = caught.value.report
-    assert [gate.passed for gate in report.gates] == [True, True, False, False, True]
-    assert f"int8: top-1 agreement: {report.row('int8').agreement:.6g} (at least 0.985)" in str(caught.value)
+    assert "int8: top-1 agreement" in [gate.name for gate in caught.value.gates]
+    assert "(--calibration-images)" in str(caught.value)
+    # The test split is the final proof: what fails before is not shown it.
+    assert caught.value.report is None
+    assert not any(message.startswith("verifying") for message in said)
+
+
+def test_a_gate_that_breaks_on_the_test_split_leaves_nothing(small_run, small_data, tmp_path, monkeypatch):
+    """It points to the validation figures, and not to options to try."""
+
+    def worse(folder, dataset):
+        report = verify(folder, dataset)
+        answers = report.row("int8").probabilities[:, ::-1]
+        gates = int8_gates(report.row("keras").probabilities, answers, dataset.split("test").labels)
+        return dataclasses.replace(report, gates=(*report.gates[:2], *gates))
+
+    monkeypatch.setattr("fertools.export.exporter.verify", worse)
+    with pytest.raises(BrokenGateError, match="nothing written") as caught:
+        export(Run.open(small_run), small_data, tmp_path / "out", quantization=QuantizeConfig(images=256))
+    assert list(tmp_path.iterdir()) == []
+    assert [gate.passed for gate in caught.value.report.gates] == [True, True, False, False, True]
+    assert "go by the validation figures" in str(caught.value)
+    assert "--calibration-images" not in str(caught.value)
 
 
 def test_unfinished_run(copied_run, small_data, tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 from small_run import lopsided, run_onnxruntime
 
+from fertools.data import Split
 from fertools.export import QuantizeConfig
 from fertools.export.faithful import quantize_faithfully
 from fertools.export.front import WEIGHTED
@@ -23,12 +24,15 @@ def float_kernels(model):
 
 def test_close_answers_are_left_alone(model, small_data):
     """The very images that it was calibrated on, in which the small network is sure of itself."""
-    train = small_data.split("train").images
-    sure = train[run_onnxruntime(model, train).max(axis=1) > 0.9]
+    train = small_data.split("train")
+    chosen = run_onnxruntime(model, train.images).max(axis=1) > 0.9
+    sure = Split(train.images[chosen], train.labels[chosen])
     said = []
-    int8, config = quantize_faithfully(model, train, sure, CONFIG, said.append)
+    int8, config, gates = quantize_faithfully(model, train.images, sure, CONFIG, said.append)
     assert len(sure) > 100
     assert (config, said) == (CONFIG, [])
+    assert all(gate.passed for gate in gates)
+    assert gates[1].counts["images"] == len(sure)
     assert float_kernels(int8) == 2  # the first and the last
 
 
@@ -36,9 +40,10 @@ def test_layers_stay_in_float_until_the_answers_are_close(small_run, small_data)
     """One channel is far larger than the others and leaves nothing of them in int8; one layer stays in it."""
     model = to_onnx(lopsided(load(small_run / "best.keras")))
     said = []
-    int8, config = quantize_faithfully(
-        model, small_data.split("train").images, small_data.split("validation").images, CONFIG, said.append
-    )
+    train, validation = small_data.split("train").images, small_data.split("validation")
+    int8, config, gates = quantize_faithfully(model, train, validation, CONFIG, said.append)
     assert config.float_layers == 2
     assert float_kernels(int8) == 3
     assert [text.rpartition(": ")[2] for text in said] == ["quantizing anew, the first 2 layers in float"]
+    found, expected = (run_onnxruntime(each, validation.images).argmax(axis=1) for each in (int8, model))
+    assert gates[1].measured == np.mean(found == expected)

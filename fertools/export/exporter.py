@@ -240,7 +240,7 @@ def _accuracies(folder: Path, test: Split) -> dict[str, dict[str, Any]]:
 def _check_accuracies(report: Report, target: str, found: Mapping[str, dict[str, Any]]) -> None:
     """Raise ModelError unless the accuracies inside the files are those that were verified."""
     for precision, inside in found.items():
-        row = report.row(target if precision == "float32" else precision)
+        row = report.row(precision if precision == "int8" else "ort" if target == "ort" else "onnx")
         if row.evaluation.accuracy != inside["value"]:
             raise ModelError(
                 f"{row.model}: {inside['value']:.4%} of the test images are right, and when run again"

@@ -70,7 +70,7 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
     if dataset.fingerprint != trained_on["fingerprint"] and not other_data:
         raise DataError(
             f"{dataset.name}: not the data that {folder} was made from, {trained_on['name']} (fingerprint"
-            f" {trained_on['fingerprint'][:16]}...); give that with --data, or say with --other-data that this"
+            f" {trained_on['fingerprint'][:16]}...); give that with --data, or say by --other-data that it"
             " is meant"
         )
     split, unseen = dataset.split("test"), dataset.is_unseen("test")
