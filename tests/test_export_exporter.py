@@ -311,7 +311,7 @@ def test_an_interrupted_export_leaves_nothing(small_run, small_data, small_expor
 def test_a_broken_gate_leaves_nothing(blank_run, tmp_path):
     dataset = data.load(blank_run.with_suffix(".npz"))
     said = []
-    with pytest.raises(BrokenGateError, match="nothing written to .*: on the validation split") as caught:
+    with pytest.raises(BrokenGateError, match=r"nothing written to .*: on the validation split") as caught:
         export(Run.open(blank_run), dataset, tmp_path / "out", quantization=QuantizeConfig(), say=said.append)
     assert list(tmp_path.iterdir()) == []
     assert "int8: top-1 agreement" in [gate.name for gate in caught.value.gates]

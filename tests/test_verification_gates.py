@@ -135,7 +135,7 @@ def test_accuracy_may_rise():
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (2, 3), (0, 2)])
 def test_so_many_images_would_do(counts):
     """With the same shares: that number decides, and one less does not."""
-    images = 300
+    images = 150
     for which in (0, 1):
         needed = paired(images, *counts)[which].images_needed
 

@@ -198,7 +198,7 @@ def _accuracy_gate(
 def _agreement_gate(reference: Probabilities, int8: Probabilities, hint: str) -> Gate:
     images = len(reference)
     other = int(np.sum(reference.argmax(axis=1) != int8.argmax(axis=1)))
-    measured = 1 - other / images
+    measured = (images - other) / images
 
     def disagreement(images_: int) -> tuple[float, float]:
         return share_interval(other * images_ / images, images_)
