@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from small_run import lopsided, run_onnxruntime
 
