@@ -10,13 +10,17 @@ import click
 from fertools import data, files
 from fertools.cli.common import emit, json_option, talk
 from fertools.contract import LABELS
+from fertools.errors import RunError
 from fertools.training import Run, TrainConfig
 
 if TYPE_CHECKING:
     from fertools.runtime import Prediction
 
-#: The default recipe, for a few minutes on two cores. Small batches, for more steps in five short epochs.
-CONFIG = TrainConfig(epochs=5, batch_size=16)
+#: Network -> the default recipe, for what a few minutes on two cores allow. Small batches make more steps.
+CONFIGS = {
+    "compact": TrainConfig(model="compact", epochs=12, batch_size=32, augmentation="light"),
+    "sequential": TrainConfig(epochs=5, batch_size=16),
+}
 STEPS = 6
 
 
@@ -28,13 +32,20 @@ STEPS = 6
     show_default=True,
     help="Folder for everything that is made.",
 )
+@click.option(
+    "--model",
+    type=click.Choice(tuple(CONFIGS)),
+    default="compact",
+    show_default=True,
+    help="Network to train; the reference network, sequential, takes several times as long.",
+)
 @json_option
-def command(out: Path, as_json: bool) -> None:
+def command(out: Path, model: str, as_json: bool) -> None:
     """Run the whole pipeline on synthetic faces.
 
-    Draws faces, trains the reference network on them, exports it to ONNX and int8, verifies both against
-    Keras, and predicts. Takes a few minutes on two cores; nothing is downloaded. Run again, it goes on
-    where it was interrupted.
+    Draws faces, trains a network on them, exports it to ONNX and int8, verifies both against Keras, and
+    predicts. Takes a few minutes on two cores; nothing is downloaded. Run again, it goes on where it was
+    interrupted.
     """
     step = _Steps()
     step("draw synthetic faces")
@@ -43,8 +54,8 @@ def command(out: Path, as_json: bool) -> None:
         data.preview(dataset, "train").save(temporary)
     talk(f"      {len(dataset):,} faces; a sample is in {out / 'faces.png'}")
 
-    step(f"train the reference network, {CONFIG.epochs} epochs")
-    run = _train(dataset, out / "run")
+    step(f"train {model}, {CONFIGS[model].epochs} epochs")
+    run = _train(dataset, out / "run", CONFIGS[model])
 
     step("export to ONNX, quantize to int8, verify on the test split")
     from fertools.export import QuantizeConfig, export
@@ -96,23 +107,30 @@ class _Steps:
         talk(f"[{self.number}/{STEPS}] {title}")
 
 
-def _train(dataset: data.Dataset, path: Path) -> Run:
+def _train(dataset: data.Dataset, path: Path, config: TrainConfig) -> Run:
     """Train into ``path``, or go on there; a finished run is taken as it is."""
     if (path / "metrics.json").is_file():
         talk(f"      {path} is finished already")
-        return Run.open(path)
+        return _of(Run.open(path), config)
     from fertools.backend import select_device
 
-    device = select_device(CONFIG.device)  # before anything else imports Keras: it keeps the start quiet
+    device = select_device(config.device)  # before anything else imports Keras: it keeps the start quiet
     from fertools.cli.progress import train_with_progress
     from fertools.training.trainer import new_run
 
     if (path / "config.json").is_file():
-        run = Run.open(path)
+        run = _of(Run.open(path), config)
     else:
-        run = new_run(path, CONFIG, dataset, data.synthetic.NAME, device)
+        run = new_run(path, config, dataset, data.synthetic.NAME, device)
     talk(f"      on {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
     return train_with_progress(run, dataset)
+
+
+def _of(run: Run, config: TrainConfig) -> Run:
+    """``run``, if it is one of the network that is asked for; else RunError."""
+    if run.config.model != config.model:
+        raise RunError(f"{run.path}: is a run of {run.config.model}; choose another folder with --out")
+    return run
 
 
 def _predict(dataset: data.Dataset, out: Path) -> dict[str, Prediction]:
