@@ -1,16 +1,19 @@
 """Images a second of ``fertools train`` and of plain Keras, side by side.
 
     python benchmarks/training.py
-    python benchmarks/training.py --model compact --batch-size 64 --rounds 5
+    python benchmarks/training.py --model compact --isa avx2
 
-"keras" is what notebooks do: ``model.fit`` on float32 arrays with Adam, no augmentation. "fertools" is the
-default recipe, with everything that a run does in a step: augmentation, moving average, precision as the
-processor allows. Each measurement is a process of its own; they take turns. The pictures are drawn ones:
-the time of a step does not depend on them. Needs the extra ``train``.
+"keras" is what notebooks do: ``model.fit`` on float32 arrays with Adam, no augmentation, in a process that
+keeps no memory. "float32" and "mixed_bfloat16" are the default recipe in that precision, with everything that
+a run does in a step: augmentation, moving average; the second where the processor has bfloat16 units. With
+``--isa avx2`` all compute as on a processor with AVX2 alone, where TensorFlow itself leaves oneDNN out;
+"keras-onednn" is plain Keras told to take it. Each measurement is a process of its own; they take turns. The
+pictures are drawn ones: the time of a step does not depend on them. Needs the extra ``train``.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,8 +21,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from fertools.backend import import_keras, select_device
 from fertools.data import synthetic
+from fertools.processor import processor
+
+#: The instruction sets that decide.
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+ISA_FLAGS = BFLOAT16_FLAGS | {"avx2", "avx512f", "avx512_vnni", "asimd"}
 
 #: Steps at the start that do not count: compilation, and memory that is asked for the first time.
 WARM_UP = 4
@@ -46,11 +53,11 @@ class Clock:
 
 def measure(variant: str, model: str, batch_size: int, steps: int) -> float:
     """Images a second of one variant, in this process."""
-    keras = import_keras()
-    device = select_device("auto")
     dataset = synthetic.generate(batch_size * (steps + WARM_UP + 1), 7, 7)
     clock = Clock()
-    if variant == "keras":
+    if variant.startswith("keras"):
+        import keras  # not by import_keras: this is what anybody gets
+
         from fertools.models import build
 
         network = build(model)
@@ -62,13 +69,29 @@ def measure(variant: str, model: str, batch_size: int, steps: int) -> float:
         images = train.images[..., None].astype("float32") / 255
         network.fit(images, train.labels, batch_size=batch_size, verbose=0, callbacks=[on_step])
     else:
+        from fertools.backend import select_device
+
+        device = select_device("cpu")
         from fertools.training import TrainConfig, trainer
 
-        config = TrainConfig(model=model, batch_size=batch_size, epochs=1)
+        config = TrainConfig(model=model, batch_size=batch_size, epochs=1, precision=variant)
         with tempfile.TemporaryDirectory() as folder:
             run = trainer.new_run(Path(folder, "run"), config, dataset, synthetic.NAME, device)
             trainer.train(run, dataset, observer=clock)
     return batch_size / clock.seconds()
+
+
+def variants(isa: str) -> dict[str, dict[str, str]]:
+    """Name -> environment variables of its process."""
+    if isa == "avx2":
+        limit = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+        return {
+            "keras": limit | {"TF_ENABLE_ONEDNN_OPTS": "0"},
+            "keras-onednn": limit | {"TF_ENABLE_ONEDNN_OPTS": "1"},
+            "float32": limit,
+        }
+    bfloat16: dict[str, dict[str, str]] = {"mixed_bfloat16": {}} if BFLOAT16_FLAGS & processor()[1] else {}
+    return {"keras": {}, "float32": {}, **bfloat16}
 
 
 def main() -> None:
@@ -79,27 +102,42 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--isa", choices=["own", "avx2"], default="own")
     parser.add_argument("--json", action="store_true", dest="as_json")
-    parser.add_argument("--only", choices=["keras", "fertools"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
         print(measure(options.only, options.model, options.batch_size, options.steps))
         return
-    speeds: dict[str, list[float]] = {"keras": [], "fertools": []}
+    environments = variants(options.isa)
+    speeds: dict[str, list[float]] = {variant: [] for variant in environments}
     for _ in range(options.rounds):
         for variant, found in speeds.items():
             command = [sys.executable, __file__, *sys.argv[1:], "--only", variant]
-            found.append(float(subprocess.check_output(command, text=True).split()[-1]))
+            environment = {**os.environ, **environments[variant]}
+            found.append(float(subprocess.check_output(command, text=True, env=environment).split()[-1]))
     medians = {variant: statistics.median(found) for variant, found in speeds.items()}
-    ratio = medians["fertools"] / medians["keras"]
+    ratios = {variant: median / medians["keras"] for variant, median in medians.items()}
+    name, flags = processor()
+    where = {
+        "processor": name,
+        "isa": options.isa,
+        "flags": sorted(flags & ISA_FLAGS),
+        "cores": os.cpu_count(),
+    }
     if options.as_json:
-        print(json.dumps({"images_per_second": medians, "ratio": ratio, "all": speeds}, indent=2))
+        print(json.dumps({**where, "images_per_second": medians, "ratios": ratios, "all": speeds}, indent=2))
         return
+    print(
+        f"{options.model}, batch {options.batch_size}, {where['cores']} cores, {name}, {options.isa} ISA",
+        end="",
+    )
+    print(f" ({', '.join(where['flags'])})" if options.isa == "own" else "")
     for variant, found in speeds.items():
         print(
-            f"{variant:<9} {medians[variant]:7.1f} images a second  (of {min(found):.1f} to {max(found):.1f})"
+            f"{variant:<14} {medians[variant]:7.1f} images a second"
+            f"  (of {min(found):.1f} to {max(found):.1f})  {ratios[variant]:.2f} x keras"
         )
-    print(f"ratio     {ratio:7.2f}")
 
 
 if __name__ == "__main__":
