@@ -49,6 +49,7 @@ def rows(document):
     return {row["engine"]: row for row in model["rows"]}
 
 
+@pytest.mark.slow
 def test_every_installed_engine_is_measured(done, small_export):
     _, document = done
     found = rows(document)
@@ -66,6 +67,7 @@ def test_every_installed_engine_is_measured(done, small_export):
         assert reason.endswith("is not installed: pip install 'fertools[bench]'")
 
 
+@pytest.mark.slow
 def test_the_answers_are_those_of_the_test_images(done, small_export, small_data):
     """40 images do not fill the last batch of 3."""
     found, test = rows(done[1]), small_data.split("test")
@@ -85,6 +87,7 @@ def test_the_answers_are_those_of_the_test_images(done, small_export, small_data
         assert (found[engine]["agreement"], found[engine]["dtype"]) == (1, "float32")
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_run_and_where(done):
     text, document = done
     assert document["command"].startswith("python benchmarks/peers.py small.npz --models small --threads 1")
@@ -99,6 +102,7 @@ def test_the_report_says_what_was_run_and_where(done):
         assert sum(line.startswith(f"fertools int8, one thread, batch {batch}: ") for line in lines) == 1
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_the_times(done):
     found = rows(done[1])
     for place, one in enumerate(done[1]["models"][0]["standings"]):
@@ -162,6 +166,7 @@ def test_no_export(small_run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_page_has_the_tables(done):
     _, document = done
     document["models"][0]["rows"][0]["accuracy"] = 0.12345
@@ -174,6 +179,7 @@ def test_the_page_has_the_tables(done):
     assert document["command"] in block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("now", "told"), [(0.75, True), (0.5, False)])
 def test_the_page_tells_of_earlier_weights(done, now, told):
     _, document = done

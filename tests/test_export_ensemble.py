@@ -67,7 +67,7 @@ def test_wrong_weights(weights, count, said):
 
 
 @pytest.mark.parametrize(
-    "names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("inception-resnet", "compact")]
+    "names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("resnet18", "compact")]
 )
 def test_the_mean_of_the_members(names):
     """Sequential and functional networks, twice the same one, with and without folding."""
