@@ -66,9 +66,7 @@ def test_wrong_weights(weights, count, said):
         shares(weights, count)
 
 
-@pytest.mark.parametrize(
-    "names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("resnet18", "compact")]
-)
+@pytest.mark.parametrize("names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("resnet18", "compact")])
 def test_the_mean_of_the_members(names):
     """Sequential and functional networks, twice the same one, with and without folding."""
     keras.utils.set_random_seed(3)
