@@ -27,6 +27,9 @@ VALUES = {
     "weight_decay": st.floats(0, 1),
     "label_smoothing": st.floats(0, 0.9),
     "augmentation": st.sampled_from([*AUGMENTATIONS]),
+    "camera": st.floats(0, 1),
+    "camera_kinds": st.just("light,defocus,motion,resolution,noise,jpeg"),  # see test_camera
+    "camera_strength": st.just(1.0),
     "mixup": st.floats(0, 10),
     "dropout_scale": st.floats(0, 1),
     "class_balance": st.sampled_from(BALANCES),
@@ -47,6 +50,11 @@ def test_every_field_is_tested():
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_good_values_survive_json(fields):
     config = TrainConfig(**fields)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_camera():
+    config = TrainConfig(camera=0.5, camera_kinds="jpeg,noise", camera_strength=0.5)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -72,6 +80,10 @@ def test_any_other_value_is_a_config_error(name, value):
         ({"learning_rate": float("nan")}, "learning_rate=nan: must lie between"),
         ({"learning_rate": "0.1"}, "learning_rate='0.1': must be a number"),
         ({"ema": 1.0}, "ema=1.0: must lie between"),
+        ({"camera_kinds": "noise,rain", "camera": 0.5}, "camera_kinds='noise,rain': must be some of light,"),
+        ({"camera_kinds": "noise,noise", "camera": 0.5}, "camera_kinds='noise,noise': must be some of"),
+        ({"camera_kinds": "noise"}, "camera_kinds: goes with camera, the share"),
+        ({"camera_strength": 0.5}, "camera_strength: goes with camera, the share"),
         ({"optimizer": "lion"}, "optimizer='lion': choose one of sgd, adam, adamw"),
         ({"learning_rate_steps": "5"}, "learning_rate_steps='5': must be EPOCH:FACTOR,EPOCH:FACTOR,..."),
         ({"learning_rate_steps": "0:1"}, "learning_rate_steps='0:1': must be"),

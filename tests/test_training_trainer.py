@@ -307,6 +307,18 @@ class Steps:
         pass
 
 
+def test_the_student_alone_sees_through_the_camera(finished, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        trainer, "soft_targets", lambda teachers, images: seen.append(images) or teachers[0](images)
+    )
+    options = {"distillation": DistillConfig(), "teachers": [finished.path]}
+    run = train(create(tmp_path / "run", config(epochs=1, camera=0.7), **options), dataset())
+    assert run.finished
+    assert seen[0]._keras_history.operation.name == "augmented_input"
+    assert "--camera 0.7" in run.facts["commands"][-1]
+
+
 def test_teachers_that_cannot_teach(finished, tmp_path):
     stranger = keras.Sequential([keras.layers.Input((48, 48, 1)), keras.layers.Flatten()], name="stranger")
     stranger.save(tmp_path / "stranger.keras")

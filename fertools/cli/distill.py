@@ -67,7 +67,8 @@ def command(
     """Train a network to answer like others.
 
     It sees what its teachers see, augmented images of the same data, and learns their probabilities beside
-    the labels. The run keeps copies of its teachers: fertools train --resume RUN goes on without them.
+    the labels; images that --camera degrades, they see as they were. The run keeps copies of its teachers:
+    fertools train --resume RUN goes on without them.
     """
     config = chosen_config(recipe, options)
     try:

@@ -17,6 +17,9 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 DEVICES = ("auto", "cpu", "gpu")
 DEVICE_COUNTS = ("one", "all")
 
+#: What a camera does to a training image, in this order; training/camera.py has the strengths.
+CAMERA_KINDS = ("light", "defocus", "motion", "resolution", "noise", "jpeg")
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -45,6 +48,10 @@ AUGMENTATIONS = {
     "light": Augmentation(flip=True, rotation=8, shift=3, scale=0.1, brightness=0.1, contrast=0.1),
     "strong": Augmentation(
         flip=True, rotation=12, shift=5, scale=0.2, brightness=0.2, contrast=0.2, erasing=0.4
+    ),
+    # For the boxes of a detector, which are up to a third too large, too small or beside the face at times.
+    "wide": Augmentation(
+        flip=True, rotation=15, shift=6, scale=0.3, brightness=0.2, contrast=0.2, erasing=0.4
     ),
 }
 
@@ -80,6 +87,12 @@ class TrainConfig:
     weight_decay: float = 4e-3
     label_smoothing: float = 0.1
     augmentation: str = "strong"
+    #: Share of the images that are degraded as by a bad camera, after the augmentation; 0 degrades none.
+    #: Teachers see them before it.
+    camera: float = 0.0
+    #: Which changes it makes, and what the strongest of each is multiplied by.
+    camera_kinds: str = ",".join(CAMERA_KINDS)
+    camera_strength: float = 1.0
     #: Images and labels are blended in pairs by shares from Beta(mixup, mixup); 0 blends none.
     mixup: float = 0.0
     #: The network's own dropout rates are multiplied by this in training; 0 drops nothing.
@@ -121,6 +134,8 @@ class TrainConfig:
             ("plateau_patience", 1, 1_000),
             ("weight_decay", 0.0, 1.0),
             ("label_smoothing", 0.0, 0.9),
+            ("camera", 0.0, 1.0),
+            ("camera_strength", 0.1, 1.5),
             ("mixup", 0.0, 10.0),
             ("dropout_scale", 0.0, 1.0),
             ("early_stopping", 0, 100_000),
@@ -133,6 +148,15 @@ class TrainConfig:
                 raise ConfigError(f"{name}={value!r}: must be a {kind}")
             if not low <= value <= high:
                 raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
+
+        kinds = self.camera_kinds.split(",") if isinstance(self.camera_kinds, str) else [""]
+        if len(set(kinds)) < len(kinds) or not set(kinds) <= set(CAMERA_KINDS):
+            raise ConfigError(
+                f"camera_kinds={self.camera_kinds!r}: must be some of {','.join(CAMERA_KINDS)}, with commas"
+            )
+        for name in ("camera_kinds", "camera_strength"):
+            if not self.camera and getattr(self, name) != getattr(TrainConfig, name):
+                raise ConfigError(f"{name}: goes with camera, the share of the images that it is for")
 
         try:
             good = all(epoch > 0 and 0 < factor < 1000 for epoch, factor in self.rate_factors().items())

@@ -2,7 +2,8 @@
 
 The teachers see the very pixels that the student sees, augmented and mixed, inside the same step: a
 consistent teacher gives a better student than predictions made once for the plain images (Beyer et al.
-2022, arXiv:2106.05237).
+2022, arXiv:2106.05237). The camera (``--camera``) is the exception: it comes after what the teachers see.
+They would answer wrongly for the degraded image, and the student is to answer as for the good one.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from fertools.models.prediction import load, probabilities, weights_sha256
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
+from fertools.training.camera import Camera
 from fertools.training.config import AUGMENTATIONS, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
 from fertools.training.dropout import scale_dropout
@@ -202,7 +203,8 @@ def _start_network(name: str, weights: Path | str) -> keras.Model:
 def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
     """The model that is fitted: from the numbers of ``split``'s images to ``trained``'s probabilities.
 
-    All between them, and the teachers, belong to it and to no saved file.
+    The camera is the student's alone: what a teacher cannot see in a spoilt picture, it cannot teach. All
+    between them, and the teachers, belong to it and to no saved file.
     """
     config, facts = run.config, run.facts
     inputs = {"number": keras.Input((), dtype="int32", name="number")}
@@ -211,7 +213,11 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
     if config.mixup:
         inputs["share"] = keras.Input((), dtype="float32", name="share")
         images = Mixup()((images, inputs["share"]))
-    answers = trained(images)
+    seen = images
+    if config.camera:
+        kinds = tuple(config.camera_kinds.split(","))
+        seen = Camera(config.camera, config.camera_strength, kinds, config.seed)(images)
+    answers = trained(seen)
     if "distillation" in facts:
         with dtype_policy(facts["precision"]):
             teachers = [_teacher(file) for file in run.teachers]
