@@ -175,7 +175,8 @@ def _shifts() -> NDArray[np.float32]:
     """By -7, -6.9375, ..., 7 pixels, edges replicated: (225, 48, 48), rows sum to 1."""
     pixels = np.arange(IMAGE_SIZE)
     places = np.clip(pixels[:, None] + np.arange(-112, 113)[:, None, None] / 16, 0, IMAGE_SIZE - 1)
-    return np.maximum(1 - np.abs(places - pixels), 0).astype(np.float32)
+    weights: NDArray[np.float64] = np.maximum(1 - np.abs(places - pixels), 0)
+    return weights.astype(np.float32)
 
 
 @cache
@@ -208,7 +209,8 @@ def _resampling(size: int, to: int) -> NDArray[np.float64]:
     centres = (np.arange(to) + 0.5) * scale
     distance = np.abs(np.arange(size) + 0.5 - centres[:, None]) / max(scale, 1.0)
     weights: NDArray[np.float64] = np.maximum(1.0 - distance, 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def _cosines() -> NDArray[np.float64]:
