@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),
     "benchmark": ("benchmark", "Time the files of an export on this machine's CPU."),
     "predict": ("predict", "Predict the expression on image files."),
+    "serve": ("serve", "Serve a model over HTTP."),
     "score": ("score", "Score a data set into Parquet files."),
     "watch": ("watch", "Predict the expressions in a video or from a camera."),
     "info": ("info", "Show versions, execution providers and devices."),

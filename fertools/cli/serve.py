@@ -1,0 +1,96 @@
+"""``fertools serve``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fertools.cli.common import precision_option, talk, views_option
+from fertools.runtime import Predictor
+from fertools.runtime.providers import PROVIDERS
+from fertools.serving import Settings, serve
+
+
+@click.command()
+@click.argument("model", required=False, type=click.Path())
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 is everybody's.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes, each with its own model.",
+)
+@precision_option
+@click.option(
+    "--provider",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Of onnxruntime, in each process.  [default: the processors that it may use]",
+)
+@views_option
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=Settings.batch_size,
+    show_default=True,
+    help="Images a run of the network, at most.",
+)
+@click.option(
+    "--max-delay",
+    type=click.FloatRange(0, 60),
+    default=Settings.max_delay,
+    show_default=True,
+    metavar="SECONDS",
+    help="An image waits so long for others to be run with.",
+)
+@click.option(
+    "--queue-size",
+    type=click.IntRange(1),
+    default=Settings.queue_size,
+    show_default=True,
+    help="Images in a process at the same time, at most; more are answered 503.",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(1),
+    default=Settings.max_body,
+    show_default=True,
+    metavar="BYTES",
+    help="Of a request.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=Settings.max_pixels,
+    show_default=True,
+    metavar="N",
+    help="Of a picture.",
+)
+def command(model: str | None, host: str, port: int, workers: int, **options: Any) -> None:
+    """Serve a model over HTTP.
+
+    MODEL is an export folder, an .onnx or .ort file, or a model that ships: sequential (the default) or
+    compact. It speaks the Open Inference Protocol v2 (so that tritonclient.http works), POST /predict takes a
+    picture, /metrics is for Prometheus, and / lists all. Requests are batched as they come. SIGTERM lets the
+    requests that are there be answered.
+    """
+    settings = Settings(model, **options)
+    opened = Predictor(
+        model, precision=settings.precision, providers=settings.provider, threads=settings.threads
+    )
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    talk(
+        f"Serving {opened.info.name} {opened.info.precision} on {place}/, {opened.provider}; Ctrl-C ends it."
+    )
+    talk(f"Next: curl --data-binary @face.jpg {place}/predict")
+    del opened  # each process opens its own
+    serve(settings, host=host, port=port, workers=workers)

@@ -1,0 +1,54 @@
+"""Serve a model over HTTP: the Open Inference Protocol and a route for people. Extra ``serve``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from fertools.errors import ConfigError, MissingExtraError
+from fertools.serving.settings import Settings
+
+__all__ = ["Settings", "serve"]
+
+
+def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
+    """Serve until SIGTERM or SIGINT, which let the requests that are there be answered.
+
+    Arguments:
+        settings: the model and the limits.
+        host, port: where to listen; 127.0.0.1 is reached from this machine alone.
+        workers: processes, each with a model of its own.
+
+    Raises:
+        MissingExtraError: the extra is not installed.
+        ConfigError: uvicorn could not start, e.g. as the port is taken; it has said why.
+    """
+    try:
+        import fastapi
+        import multipart  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve") from error
+    del fastapi
+    settings.to_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        if workers > 1:  # their counters meet in files; prometheus_client reads this when it is imported
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        try:
+            uvicorn.run(
+                "fertools.serving.app:from_environment",
+                factory=True,
+                host=host,
+                port=port,
+                workers=workers,
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=30,
+            )
+        except SystemExit as error:
+            if error.code:
+                raise ConfigError(
+                    f"cannot serve on {host} port {port}: see above; try another --port"
+                ) from error

@@ -1,0 +1,440 @@
+"""The HTTP service: the Open Inference Protocol, a route for people, metrics.
+
+What carries the load, ``POST /v2/models/.../infer``, is a bare ASGI application within Starlette's routes;
+all else is FastAPI. Nothing of a picture is kept or logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from io import BytesIO
+from time import perf_counter
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from fertools import __version__
+from fertools.errors import FertoolsError, ImageError
+from fertools.runtime import Predictor, to_face
+from fertools.serving import protocol
+from fertools.serving.batching import Batcher, FullError
+from fertools.serving.protocol import RefusedError
+from fertools.serving.settings import Settings
+
+#: Seconds after which a client may try again when there is no room.
+RETRY: Final = "1"
+
+#: Seconds that a body may take to arrive.
+PATIENCE: Final = 30.0
+
+_REGISTRY = CollectorRegistry()
+_REQUESTS = Counter("fertools_requests", "Requests for predictions.", ("route", "status"), registry=_REGISTRY)
+_SECONDS = Histogram(
+    "fertools_request_seconds",
+    "From the head of a request for predictions to its answer.",
+    ("route",),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+    registry=_REGISTRY,
+)
+_BATCHES = Histogram(
+    "fertools_batch_images",
+    "Images a run of the network.",
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+    registry=_REGISTRY,
+)
+_HELD = Gauge(
+    "fertools_held_images", "Images being worked on.", registry=_REGISTRY, multiprocess_mode="livesum"
+)
+
+
+class Service:
+    """A model, who waits for it, and whether the doors are open."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.predictor = Predictor(
+            settings.model,
+            precision=settings.precision,
+            providers=settings.provider,
+            threads=settings.threads,
+            views=settings.views,
+        )
+        self.name = self.predictor.info.name
+        self.batcher = Batcher(
+            self.predictor.probabilities,
+            batch_size=settings.batch_size,
+            max_delay=settings.max_delay,
+            capacity=settings.queue_size,
+            observe=_BATCHES.observe,
+        )
+        self.decoding = ThreadPoolExecutor(1, thread_name_prefix="fertools-decoding")
+        #: Set by SIGTERM: this process will close its connections soon.
+        self.draining = False
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncIterator[None]:
+        """From before the first request until after the last."""
+        self.batcher.start()
+        self._drain_on_termination()
+        yield
+        await self.batcher.close()
+        self.decoding.shutdown()
+
+    def _drain_on_termination(self) -> None:
+        """On SIGTERM, answer on and ask clients to close their connections, before uvicorn closes them.
+
+        uvicorn closes a connection that is between two requests at once, and the next one may be on its way.
+        """
+        usual = signal.getsignal(signal.SIGTERM)
+        if not callable(usual):  # not under uvicorn
+            return
+        loop = asyncio.get_running_loop()
+
+        def drain(number: int, frame: Any) -> None:
+            self.draining = True
+            loop.call_soon_threadsafe(loop.call_later, self.settings.drain, usual, number, frame)
+
+        signal.signal(signal.SIGTERM, drain)
+
+    async def body(self, receive: Callable[[], Any], headers: dict[bytes, bytes]) -> bytes:
+        """The body of a request. Raises RefusedError if it is too large or does not come."""
+        limit = self.settings.max_body
+        announced = headers.get(b"content-length")
+        if announced is not None and int(announced) > limit:
+            raise RefusedError(f"the body has {int(announced)} bytes; at most {limit} are taken", 413)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            async with asyncio.timeout(PATIENCE):
+                parts, size = [body], len(body)
+                while message.get("more_body"):
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise RefusedError("the client has gone", 499)
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > limit:
+                        raise RefusedError(f"the body has more than {limit} bytes", 413)
+            body = b"".join(parts)
+        if encoding := headers.get(b"content-encoding"):
+            return protocol.inflate(body, encoding.decode("latin-1"), limit)
+        return body
+
+    def check_name(self, name: str, version: str | None) -> None:
+        """Raise RefusedError unless this is the model that is served."""
+        if name != self.name:
+            raise RefusedError(f"there is no model {name}, only {self.name}", 404)
+        if version not in (None, protocol.VERSION):
+            raise RefusedError(f"there is no version {version} of {name}, only {protocol.VERSION}", 404)
+
+
+class Infer:
+    """``POST /v2/models/{model}/infer``, as ASGI: it is called for every image of a busy camera."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._observe = _SECONDS.labels("infer").observe
+        self._good = _REQUESTS.labels("infer", "200").inc
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        begin = perf_counter()
+        service, batcher = self.service, self.service.batcher
+        held = 0
+        try:
+            batcher.admit()
+            held = 1
+            asked = scope["path_params"]
+            service.check_name(asked["model"], asked.get("version"))
+            headers = dict(scope["headers"])
+            length = headers.get(protocol.LENGTH.encode())
+            body = await service.body(receive, headers)
+            request = protocol.parse(body, None if length is None else length.decode("latin-1"))
+            more = len(request.faces) - 1
+            if more >= batcher.capacity:
+                raise RefusedError(f"{more + 1} images; at most {batcher.capacity} are taken at once", 413)
+            batcher.admit(more)
+            held += more
+            rows = await batcher.submit(request.faces)
+            answer, size = protocol.respond(service.name, request, rows)
+            kind = b"application/json" if size is None else b"application/octet-stream"
+            told = [(b"content-type", kind), (b"content-length", b"%d" % len(answer))]
+            if size is not None:
+                told.append((protocol.LENGTH.encode(), b"%d" % size))
+            if service.draining:
+                told.append((b"connection", b"close"))
+            self._good()
+        except Exception as error:
+            refusal = _refusal(error, service)
+            _REQUESTS.labels("infer", str(refusal.status_code)).inc()
+            await refusal(scope, receive, send)
+            return
+        finally:
+            batcher.release(held)
+            self._observe(perf_counter() - begin)
+        await send({"type": "http.response.start", "status": 200, "headers": told})
+        await send({"type": "http.response.body", "body": answer})
+
+
+def create(settings: Settings) -> FastAPI:
+    """The ASGI application. Raises as `Predictor` does."""
+    service = Service(settings)
+    app = FastAPI(
+        title="fertools",
+        version=__version__,
+        summary=f"Facial expressions by {service.predictor.info.name} {service.predictor.info.precision}",
+        lifespan=service.running,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    finder = _finder(settings)
+
+    for error in (FertoolsError, RequestValidationError, HTTPException):
+        app.add_exception_handler(error, lambda request, raised: _refusal(raised, service))
+
+    for path in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
+        app.router.routes.append(Route(path, Infer(service), methods=["POST"], name="infer"))
+
+    @app.get("/v2", summary="Name, version and extensions of the server", tags=["Open Inference Protocol"])
+    async def server() -> dict[str, Any]:
+        return protocol.SERVER
+
+    @app.get("/v2/health/live", summary="Whether the server is alive", tags=["Open Inference Protocol"])
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get("/v2/health/ready", summary="Whether it takes requests", tags=["Open Inference Protocol"])
+    async def ready() -> JSONResponse:
+        return JSONResponse({"ready": not service.draining}, 503 if service.draining else 200)
+
+    @app.get("/v2/models/{model}", summary="Inputs and outputs", tags=["Open Inference Protocol"])
+    @app.get("/v2/models/{model}/versions/{version}", include_in_schema=False)
+    async def model_metadata(model: str, version: str | None = None) -> dict[str, Any]:
+        service.check_name(model, version)
+        return protocol.metadata(model)
+
+    @app.get("/v2/models/{model}/ready", summary="Whether it is loaded", tags=["Open Inference Protocol"])
+    @app.get("/v2/models/{model}/versions/{version}/ready", include_in_schema=False)
+    async def model_ready(model: str, version: str | None = None) -> JSONResponse:
+        service.check_name(model, version)
+        return JSONResponse({"name": model, "ready": not service.draining}, 503 if service.draining else 200)
+
+    @app.post(
+        "/predict",
+        summary="The expression on a picture",
+        description="Send the file as the body (curl --data-binary @face.jpg) or as a form's part `file`"
+        " (curl -F file=@face.jpg). Without find_faces it must show one face, cropped.",
+        openapi_extra={"requestBody": _PICTURE},
+        tags=["For people"],
+    )
+    async def predict(request: Request, find_faces: bool = False) -> JSONResponse:
+        begin, batcher = perf_counter(), service.batcher
+        status = 200
+        held = 0
+        try:
+            batcher.admit()
+            held = 1
+            picture = await _picture(request, service)
+            if find_faces and finder is None:
+                raise RefusedError("find_faces needs OpenCV here: pip install 'fertools[faces]'", 501)
+            prepare = _prepare(finder if find_faces else None, settings.max_pixels)
+            crops, told = await asyncio.get_running_loop().run_in_executor(service.decoding, prepare, picture)
+            more = max(0, len(crops) - 1)
+            batcher.admit(more)
+            held += more
+            rows = [await batcher.submit(crops)] if len(crops) else []
+            predictions = [_spoken(service.predictor.labels, row) for each in rows for row in each.tolist()]
+            if not find_faces:
+                return JSONResponse(predictions[0])
+            faces = [place | said for place, said in zip(told, predictions, strict=True)]
+            return JSONResponse({"faces": faces})
+        except Exception as error:
+            refusal = _refusal(error, service)
+            status = refusal.status_code
+            return refusal
+        finally:
+            batcher.release(held)
+            _REQUESTS.labels("predict", str(status)).inc()
+            _SECONDS.labels("predict").observe(perf_counter() - begin)
+
+    @app.get("/metrics", summary="Prometheus metrics", response_class=Response, tags=["For operators"])
+    async def metrics() -> Response:
+        _HELD.set(service.batcher.held)
+        registry = _REGISTRY
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # several workers
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(_page(app.openapi()))
+
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        document["paths"].setdefault("/v2/models/{model}/infer", {"post": _INFER})
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The application that `fertools.serving.serve` told this worker to be."""
+    return create(Settings.from_environment())
+
+
+_ERROR: Final = {
+    "description": "Why not",
+    "content": {
+        "application/json": {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}
+    },
+}
+_PICTURE: Final = {
+    "required": True,
+    "content": {
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"file": {"type": "string", "format": "binary"}},
+                "required": ["file"],
+            }
+        },
+    },
+}
+_INFER: Final = {
+    "summary": "Probabilities of prepared faces",
+    "description": "The Open Inference Protocol's infer: input `image`, UINT8 [n, 48, 48, 1]; output"
+    " `probabilities`, FP32 [n, 7]; as JSON, or with binary tensors as tritonclient.http sends them.",
+    "tags": ["Open Inference Protocol"],
+    "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
+    "requestBody": {"required": True, "content": {"application/json": {}, "application/octet-stream": {}}},
+    "responses": {
+        "200": {
+            "description": "The probabilities",
+            "content": {"application/json": {}, "application/octet-stream": {}},
+        },
+        "4XX": _ERROR,
+        "503": _ERROR,
+    },
+}
+
+
+def _refusal(error: Exception, service: Service) -> JSONResponse:
+    """The answer to a request that failed; what is not the client's doing is raised on."""
+    headers = {"connection": "close"} if service.draining else {}
+    if isinstance(error, RefusedError):
+        status = error.status
+    elif isinstance(error, FullError):
+        status, headers = 503, headers | {"retry-after": RETRY}
+    elif isinstance(error, ImageError):
+        status = 422
+    elif isinstance(error, TimeoutError):
+        status, error = 408, RefusedError(f"the body did not arrive within {PATIENCE:.0f} s")
+    elif isinstance(error, HTTPException):
+        status, error = error.status_code, RefusedError(str(error.detail))
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        status, error = 400, RefusedError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    else:
+        raise error
+    return JSONResponse({"error": str(error)}, status, headers)
+
+
+async def _picture(request: Request, service: Service) -> bytes:
+    """The picture of a request, from its body or a form."""
+    headers = dict(request.scope["headers"])
+    body = await service.body(request.receive, headers)
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+
+        async def whole() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async with Request(request.scope, whole).form(max_files=1, max_fields=8) as form:
+            file = next((value for value in form.values() if isinstance(value, UploadFile)), None)
+            if file is None:
+                raise RefusedError("the form has no file")
+            body = await file.read()
+    if not body:
+        raise RefusedError("the body is empty: send a picture")
+    return body
+
+
+def _prepare(finder: Any, max_pixels: int) -> Callable[[bytes], tuple[Any, list[dict[str, Any]]]]:
+    """How a picture becomes faces uint8 (n, 48, 48), and what is told of each."""
+    import numpy as np
+    from PIL import Image
+
+    def prepare(picture: bytes) -> tuple[Any, list[dict[str, Any]]]:
+        try:
+            with Image.open(BytesIO(picture)) as opened:  # the head alone
+                width, height = opened.size
+        except Exception as error:  # decoders raise whatever a broken file leads them to
+            raise ImageError("not an image file that Pillow can read") from error
+        if width * height > max_pixels:
+            raise RefusedError(f"{width}x{height} pixels; at most {max_pixels} are taken", 413)
+        if finder is None:
+            return to_face(picture)[None], [{}]
+        found = finder.find(picture)
+        crops = np.stack([face.crop for face in found]) if found else np.empty((0, 48, 48), np.uint8)
+        return crops, [{"face": face.to_dict()} for face in found]
+
+    return prepare
+
+
+def _finder(settings: Settings) -> Any:
+    return None
+
+
+def _spoken(labels: tuple[str, ...], row: list[float]) -> dict[str, Any]:
+    """`Prediction.to_dict` of a row."""
+    from fertools.runtime import Prediction
+
+    return Prediction(tuple(zip(labels, row, strict=True))).to_dict()
+
+
+def _page(document: dict[str, Any]) -> str:
+    """The OpenAPI document as a page of its own, which loads nothing."""
+    parts = []
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            head = f"{method.upper()} {path}"
+            text = told.get("description") or ""
+            parts.append(
+                f"<h2><code>{html.escape(head)}</code></h2><p>{html.escape(told.get('summary', ''))}. "
+                f"{html.escape(text)}</p>"
+            )
+    info = document["info"]
+    title = html.escape(f"{info['title']} {info['version']}: {info['summary']}")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        "<style>body{font:1rem/1.5 sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}"
+        "h2{font-size:1rem;margin:1.5rem 0 0}p{margin:.25rem 0}</style>"
+        f'<h1>{title}</h1><p>For programs: <a href="/openapi.json">openapi.json</a></p>'
+        f"{''.join(parts)}</html>"
+    )

@@ -1,0 +1,182 @@
+"""The Open Inference Protocol, version 2, as far as a model with one input and one output needs it.
+
+Messages as in https://github.com/kserve/open-inference-protocol and, for binary tensors, in Triton's
+extension_binary_data.md: a JSON document, whose length a header tells, and the tensors' bytes behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from fertools import __version__
+from fertools.contract import IMAGE_SIZE, INPUT_NAME, LABELS, OUTPUT_NAME
+from fertools.errors import FertoolsError
+
+#: The header that tells the length of the JSON document before binary tensors; none if there are none.
+LENGTH: Final = "inference-header-content-length"
+
+#: There is one version of the model that is served.
+VERSION: Final = "1"
+
+SERVER: Final = {"name": "fertools", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+_IMAGE: Final = IMAGE_SIZE * IMAGE_SIZE
+
+
+class RefusedError(FertoolsError):
+    """A request that cannot be answered; `status` is HTTP's."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for predictions."""
+
+    #: uint8 (n, 48, 48), n at least 1.
+    faces: Any
+    #: The client's name of the request, to be given back.
+    id: str | None
+    #: Whether the answer is wanted as bytes.
+    binary: bool
+
+
+def metadata(name: str) -> dict[str, Any]:
+    """What the model takes and gives."""
+    return {
+        "name": name,
+        "versions": [VERSION],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [-1, IMAGE_SIZE, IMAGE_SIZE, 1]}],
+        "outputs": [{"name": OUTPUT_NAME, "datatype": "FP32", "shape": [-1, len(LABELS)]}],
+    }
+
+
+def inflate(body: bytes, encoding: str, limit: int) -> bytes:
+    """A compressed body ("gzip" or "deflate"), unpacked to at most `limit` bytes. Raises RefusedError."""
+    if encoding not in ("gzip", "deflate"):
+        raise RefusedError(f"Content-Encoding {encoding}: send gzip, deflate or plain bytes", 415)
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+    try:
+        plain = unpacker.decompress(body, limit)
+    except zlib.error as error:
+        raise RefusedError(f"the body is no {encoding}: {error}") from error
+    if unpacker.unconsumed_tail:
+        raise RefusedError(f"the body unpacks to more than {limit} bytes", 413)
+    if not unpacker.eof:
+        raise RefusedError(f"the {encoding} body is cut short")
+    return plain
+
+
+def parse(body: bytes, length: str | None) -> Request:
+    """Read a request.
+
+    Arguments:
+        body: what the client sent.
+        length: the header `LENGTH`, None if it was not there.
+
+    Raises:
+        RefusedError: the request is not of the protocol or not for this model.
+    """
+    size = len(body)
+    if length is not None:
+        if not length.isdecimal() or int(length) > size:
+            raise RefusedError(f"the header {LENGTH} must be a length within the body, not {length}")
+        size = int(length)
+    try:
+        document = json.loads(body[:size])
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"the body is not JSON: {error}") from error
+    try:
+        (tensor,) = document["inputs"]
+        name, kind, shape = tensor["name"], tensor["datatype"], tensor["shape"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise RefusedError("the request must have one input with name, datatype and shape") from error
+    if name != INPUT_NAME or kind != "UINT8":
+        raise RefusedError(f"the input must be {INPUT_NAME} of UINT8, not {name} of {kind}")
+    if not _is_shape(shape):
+        raise RefusedError(f"{INPUT_NAME} must have the shape [n, 48, 48, 1] with n at least 1, not {shape}")
+    count = shape[0]
+    parameters = tensor.get("parameters")
+    if isinstance(parameters, dict) and (sent := parameters.get("binary_data_size")) is not None:
+        if sent != count * _IMAGE or len(body) - size != sent:
+            there = len(body) - size
+            raise RefusedError(f"{count} images are {count * _IMAGE} bytes, not {sent} told and {there} sent")
+        faces = np.frombuffer(body, np.uint8, sent, size)
+    else:
+        faces = _pixels(tensor.get("data"), count * _IMAGE)
+    request_id = document.get("id")
+    return Request(
+        faces.reshape(count, IMAGE_SIZE, IMAGE_SIZE),
+        request_id if isinstance(request_id, str) else None,
+        _wants_bytes(document),
+    )
+
+
+def respond(name: str, request: Request, rows: Any) -> tuple[bytes, int | None]:
+    """The answer's body, and the length of its JSON document if bytes stand behind it.
+
+    Arguments:
+        rows: float32 (n, 7).
+    """
+    document: dict[str, Any] = {"model_name": name, "model_version": VERSION}
+    if request.id is not None:
+        document["id"] = request.id
+    tensor: dict[str, Any] = {"name": OUTPUT_NAME, "datatype": "FP32", "shape": [*rows.shape]}
+    document["outputs"] = [tensor]
+    if not request.binary:
+        tensor["data"] = rows.reshape(-1).tolist()
+        return json.dumps(document).encode(), None
+    data = np.ascontiguousarray(rows, "<f4").tobytes()
+    tensor["parameters"] = {"binary_data_size": len(data)}
+    head = json.dumps(document).encode()
+    return head + data, len(head)
+
+
+def _is_shape(shape: Any) -> bool:
+    return (
+        isinstance(shape, list)
+        and shape[1:] in ([IMAGE_SIZE, IMAGE_SIZE, 1], [IMAGE_SIZE, IMAGE_SIZE])
+        and type(shape[0]) is int
+        and shape[0] > 0
+    )
+
+
+def _pixels(values: Any, count: int) -> Any:
+    """Pixels of a JSON list, flat or nested."""
+    if values is None:
+        raise RefusedError(f"{INPUT_NAME} has neither data nor binary data")
+    try:
+        pixels = np.asarray(values)
+    except ValueError as error:
+        raise RefusedError("the lists of data are of different lengths") from error
+    if pixels.dtype.kind not in "iu" or pixels.size != count:
+        raise RefusedError(f"data must be {count} whole numbers, as the shape tells")
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise RefusedError("data must be pixels, 0..255")
+    return pixels.astype(np.uint8)
+
+
+def _wants_bytes(document: dict[str, Any]) -> bool:
+    outputs, parameters = document.get("outputs"), document.get("parameters")
+    everything = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+    if not outputs:
+        return everything
+    try:
+        (output,) = outputs
+        name, wishes = output["name"], output.get("parameters") or {}
+        binary, classes = wishes.get("binary_data", everything), wishes.get("classification")
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise RefusedError(f"the outputs asked for must be {OUTPUT_NAME} alone") from error
+    if name != OUTPUT_NAME:
+        raise RefusedError(f"there is no output {name}, only {OUTPUT_NAME}")
+    if classes is not None:
+        raise RefusedError("the classification extension is not offered: see /predict for labels")
+    return binary is True

@@ -1,0 +1,61 @@
+"""What a service is told. Plain Python: it travels to worker processes by the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import Final
+
+from fertools.errors import ConfigError
+
+_VARIABLE: Final = "FERTOOLS_SERVE"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve a model.
+
+    Attributes:
+        model, precision, provider, threads, views: as `fertools.runtime.Predictor` takes them.
+        batch_size: images a run of the network, at most.
+        max_delay: seconds that an image waits for others to be run with.
+        queue_size: images in the service at the same time, at most; more are refused by 503.
+        max_body: bytes of a request, at most.
+        max_pixels: pixels of a picture, at most.
+        drain: seconds between SIGTERM and the closing of idle connections, in which clients are asked to
+            close theirs.
+
+    Raises:
+        ConfigError: a number makes no sense.
+    """
+
+    model: str | None = None
+    precision: str = "auto"
+    provider: str = "auto"
+    threads: int | None = None
+    views: str = "single"
+    batch_size: int = 64
+    max_delay: float = 0.0
+    queue_size: int = 256
+    max_body: int = 10 * 2**20
+    max_pixels: int = 25_000_000
+    drain: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "queue_size", "max_body", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("max_delay", "drain"):
+            if not 0 <= getattr(self, name) <= 60:
+                raise ConfigError(f"{name} must be 0 to 60 seconds, not {getattr(self, name)}")
+
+    def to_environment(self) -> None:
+        """Leave this for processes that start from here."""
+        os.environ[_VARIABLE] = json.dumps(asdict(self))
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """What was left."""
+        told = json.loads(os.environ.get(_VARIABLE, "{}"))
+        return cls(**{each.name: told[each.name] for each in fields(cls) if each.name in told})
