@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,6 +207,28 @@ def test_a_folder_of_parquet_files(here, model, faces):
     assert summary.accuracy[""]["rows"] == 90
 
 
+def test_a_row_a_face(here, model):
+    """The astronaut's face is found, and a picture without one is a row that says so."""
+    pytest.importorskip("cv2", reason="needs the extra faces")
+    images = pytest.importorskip("skimage.data", reason="needs scikit-image")
+    from fertools.faces import FaceFinder
+
+    Path("seen").mkdir()
+    Image.fromarray(images.astronaut()).save("seen/a.png")
+    Image.fromarray(np.zeros((100, 100), np.uint8)).save("seen/b.png")
+    result = run("seen", "--out", "out", "--model", model, "--find-faces", "--detector", "haar")
+    assert result.exit_code == 0, result.stderr
+    (*found, nothing) = rows(here / "out")
+    faces = FaceFinder("haar").find("seen/a.png")
+    assert len(faces) > 0
+    assert [tuple(row["box"]) for row in found] == [face.box for face in faces]
+    assert [row["face_confidence"] for row in found] == pytest.approx([face.confidence for face in faces])
+    np.testing.assert_allclose(answers(found), tiny_reference(np.stack([f.crop for f in faces])), atol=1e-5)
+    assert (nothing["path"], nothing["box"], nothing["error"]) == ("seen/b.png", None, "no face found")
+    with pytest.raises(DataError, match="begun with another face finder"):
+        score("seen", here / "out", Scoring(model))
+
+
 class KilledError(Exception):
     pass
 
@@ -326,6 +349,7 @@ def test_the_command(here, model):
 def test_usage(here, model):
     assert run("seen", "--out", "o", "--address", "auto").exit_code == 2
     assert run("seen").exit_code == 2
+    assert run("seen", "--out", "o", "--detector", "haar").exit_code == 2
     result = run("nothing", "--out", "o", "--model", model)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: nothing: no such file or folder")

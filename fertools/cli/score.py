@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fertools.cli.common import emit, json_option, precision_option, talk, views_option
+from fertools.cli.photos import detector_option, min_confidence_option
 from fertools.runtime.providers import PROVIDERS
 from fertools.scoring import ENGINES, Scoring, score
 
@@ -43,6 +44,9 @@ PACE = 30.0
     help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
 )
 @views_option
+@click.option("--find-faces", is_flag=True, help="Look for faces in each picture, a row a face.")
+@detector_option
+@min_confidence_option
 @click.option(
     "--image-column", metavar="NAME", help="Of a Parquet file.  [default: the only one that can hold images]"
 )
@@ -73,6 +77,8 @@ def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
     """
     if options["engine"] == "local" and (options["address"] or options["actors"]):
         raise click.UsageError("--address and --actors go with --engine ray.")
+    if not options["find_faces"] and (options["detector"] or options["min_confidence"] is not None):
+        raise click.UsageError("--detector and --min-confidence go with --find-faces.")
     begin = monotonic()
     try:
         with _progress() as progress:

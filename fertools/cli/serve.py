@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fertools.cli.common import precision_option, talk, views_option
+from fertools.cli.photos import detector_option, min_confidence_option
 from fertools.runtime import Predictor
 from fertools.runtime.providers import PROVIDERS
 from fertools.serving import Settings, serve
@@ -37,6 +38,8 @@ from fertools.serving import Settings, serve
     help="Of onnxruntime, in each process.  [default: the processors that it may use]",
 )
 @views_option
+@detector_option
+@min_confidence_option
 @click.option(
     "--batch-size",
     type=click.IntRange(1),

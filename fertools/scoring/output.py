@@ -36,6 +36,9 @@ PREFIX: Final = "p_"
 _ROWS: Final = 65536
 
 
+Box = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A row: what the model says about a picture or a face in it."""
@@ -44,7 +47,7 @@ class Answer:
     #: Position in the table that `path` is, from 0; None for a picture.
     row: int | None
     #: x, y, width and height of the face in pixels of the picture; None if none was looked for.
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     #: The detector's confidence in the face, 0..1.
     face_confidence: float | None = None
     truth: str | None = None
@@ -224,7 +227,7 @@ class PartWriter:
             [
                 ("path", pa.string()),
                 ("row", pa.int64()),
-                ("box", pa.list_(pa.float32())),
+                ("box", pa.list_(pa.int32())),
                 ("face_confidence", pa.float32()),
                 ("truth", pa.string()),
                 ("split", pa.string()),

@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fertools.cluster import connected
 from fertools.errors import ConfigError, FertoolsError, ImageError
+from fertools.evaluation.measurement import in_batches
 from fertools.runtime import Predictor, to_face
-from fertools.scoring.output import Answer, Output, PartWriter, Summary
+from fertools.scoring.output import Answer, Box, Output, PartWriter, Summary
 from fertools.scoring.source import Item, Source, import_parquet, open_source
+
+if TYPE_CHECKING:
+    from fertools.faces import FaceFinder
 
 #: Where the work can be done.
 ENGINES: Final = ("local", "ray")
@@ -35,6 +39,8 @@ class Scoring:
         model, precision, provider, views: as `fertools.runtime.Predictor` takes them.
         threads: threads of onnxruntime; None for the processors that this process may use. On Ray also the
             CPUs of an actor, and None is 1.
+        find_faces: look for faces in each picture, a row a face; else each picture is one face, cropped.
+        detector, min_confidence: as `fertools.faces.FaceFinder` takes them.
         image_column, label_column: of a Parquet file, see `fertools.scoring.source.open_source`.
         engine: ``"local"`` or ``"ray"``.
         address: the Ray cluster's; None for the one of ``$RAY_ADDRESS``, else one on this machine.
@@ -49,6 +55,9 @@ class Scoring:
     provider: str = "auto"
     views: str = "single"
     threads: int | None = None
+    find_faces: bool = False
+    detector: str | None = None
+    min_confidence: float | None = None
     image_column: str | None = None
     label_column: str | None = None
     engine: str = "local"
@@ -60,6 +69,8 @@ class Scoring:
             raise ConfigError(f"engine must be {' or '.join(ENGINES)}, not {self.engine!r}")
         if self.engine == "local" and (self.address or self.actors):
             raise ConfigError("an address and a number of actors go with the engine ray")
+        if not self.find_faces and (self.detector is not None or self.min_confidence is not None):
+            raise ConfigError("a detector and its confidence go with find_faces")
 
     def predictor(self) -> Predictor:
         """The model, opened."""
@@ -67,6 +78,14 @@ class Scoring:
         return Predictor(
             self.model, precision=self.precision, providers=self.provider, threads=threads, views=self.views
         )
+
+    def finder(self) -> FaceFinder | None:
+        """What finds the faces, None if nothing is to."""
+        if not self.find_faces:
+            return None
+        from fertools.faces import FaceFinder
+
+        return FaceFinder(self.detector, min_confidence=self.min_confidence)
 
 
 def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progress | None = None) -> Summary:
@@ -89,7 +108,7 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
     """
     how = how or Scoring()
     import_parquet()
-    predictor = how.predictor()
+    predictor, finder = how.predictor(), how.finder()
     Output.check_free(out)
     opened = open_source(
         source,
@@ -105,11 +124,16 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
         model=f"{info.name} {info.precision}",
         model_sha256=hashlib.sha256(predictor.path.read_bytes()).hexdigest(),
     )
-    asked = {"source": opened.digest, "model": output.model_sha256, "views": how.views}
+    asked = {
+        "source": opened.digest,
+        "model": output.model_sha256,
+        "views": how.views,
+        "face_finder": finder and f"{finder.name}, min_confidence {finder.min_confidence:g}",
+    }
     output.begin(asked, opened.pieces, source)
     missing = output.missing(opened.pieces)
     there, rows = opened.pieces - len(missing), 0
-    work = _Work(opened, output, predictor)
+    work = _Work(opened, output, predictor, finder)
     if progress:
         progress(there, opened.pieces, rows)
     for count in _on_ray(work, missing, how) if how.engine == "ray" else map(work, missing):
@@ -122,8 +146,10 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
 class _Work:
     """Scores a piece. What is pickled is how to open the model again."""
 
-    def __init__(self, source: Source, output: Output, predictor: Predictor) -> None:
-        self.source, self.output, self.predictor = source, output, predictor
+    def __init__(
+        self, source: Source, output: Output, predictor: Predictor, finder: FaceFinder | None
+    ) -> None:
+        self.source, self.output, self.predictor, self.finder = source, output, predictor, finder
 
     def __call__(self, piece: int) -> int:
         """Write the part of a piece; returns its rows."""
@@ -139,15 +165,25 @@ class _Work:
         faces: list[Any] = []
         for item in items:
             try:
-                if item.image is None:
-                    raise ImageError("there is no image in the row")
-                faces.append(to_face(item.image))
-                answers.append(Answer(item.path, item.row, truth=item.truth, split=item.split))
+                for face, box, confidence in self._faces(item.image):
+                    faces.append(face)
+                    answers.append(Answer(item.path, item.row, box, confidence, item.truth, item.split))
             except ImageError as error:
                 why = str(error)
                 answers.append(Answer(item.path, item.row, truth=item.truth, split=item.split, error=why))
-        part.add(answers, self.predictor.probabilities(np.stack(faces)) if faces else np.empty((0, 7)))
+        part.add(answers, in_batches(self.predictor, np.stack(faces)) if faces else np.empty((0, 7)))
         return len(answers)
+
+    def _faces(self, image: Any) -> list[tuple[Any, Box | None, float | None]]:
+        """The faces of an image, uint8 (48, 48), with their boxes and the detector's confidence, if any."""
+        if image is None:
+            raise ImageError("there is no image in the row")
+        if self.finder is None:
+            return [(to_face(image), None, None)]
+        found = self.finder.find(image)
+        if not found:
+            raise ImageError("no face found")
+        return [(face.crop, face.box, face.confidence) for face in found]
 
 
 def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:

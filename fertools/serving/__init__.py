@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib import import_module
 
 from fertools.errors import ConfigError, MissingExtraError
 from fertools.serving.settings import Settings
@@ -24,13 +25,11 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, work
         ConfigError: uvicorn could not start, e.g. as the port is taken; it has said why.
     """
     try:
-        import fastapi
-        import multipart  # noqa: F401
-        import prometheus_client  # noqa: F401
+        for name in ("fastapi", "prometheus_client", "python_multipart"):
+            import_module(name)
         import uvicorn
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "fastapi", "serve") from error
-    del fastapi
+        raise MissingExtraError(error.name or "uvicorn", "serve") from error
     settings.to_environment()
     with tempfile.TemporaryDirectory() as folder:
         if workers > 1:  # their counters meet in files; prometheus_client reads this when it is imported

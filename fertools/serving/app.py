@@ -34,7 +34,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from fertools import __version__
-from fertools.errors import FertoolsError, ImageError
+from fertools.errors import FertoolsError, ImageError, MissingExtraError
 from fertools.runtime import Predictor, to_face
 from fertools.serving import protocol
 from fertools.serving.batching import Batcher, FullError
@@ -115,6 +115,11 @@ class Service:
             loop.call_soon_threadsafe(loop.call_later, self.settings.drain, usual, number, frame)
 
         signal.signal(signal.SIGTERM, drain)
+
+    @property
+    def farewell(self) -> dict[str, str]:
+        """Headers that ask the client to close its connection, once this process is to end."""
+        return {"connection": "close"} if self.draining else {}
 
     async def body(self, receive: Callable[[], Any], headers: dict[bytes, bytes]) -> bytes:
         """The body of a request. Raises RefusedError if it is too large or does not come."""
@@ -266,9 +271,9 @@ def create(settings: Settings) -> FastAPI:
             rows = [await batcher.submit(crops)] if len(crops) else []
             predictions = [_spoken(service.predictor.labels, row) for each in rows for row in each.tolist()]
             if not find_faces:
-                return JSONResponse(predictions[0])
-            faces = [place | said for place, said in zip(told, predictions, strict=True)]
-            return JSONResponse({"faces": faces})
+                return JSONResponse(predictions[0], headers=service.farewell)
+            faces = [{"face": place, **said} for place, said in zip(told, predictions, strict=True)]
+            return JSONResponse({"faces": faces}, headers=service.farewell)
         except Exception as error:
             refusal = _refusal(error, service)
             status = refusal.status_code
@@ -284,7 +289,7 @@ def create(settings: Settings) -> FastAPI:
         registry = _REGISTRY
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # several workers
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/", include_in_schema=False)
@@ -347,7 +352,7 @@ _INFER: Final = {
 
 def _refusal(error: Exception, service: Service) -> JSONResponse:
     """The answer to a request that failed; what is not the client's doing is raised on."""
-    headers = {"connection": "close"} if service.draining else {}
+    headers = service.farewell
     if isinstance(error, RefusedError):
         status = error.status
     elif isinstance(error, FullError):
@@ -402,13 +407,21 @@ def _prepare(finder: Any, max_pixels: int) -> Callable[[bytes], tuple[Any, list[
             return to_face(picture)[None], [{}]
         found = finder.find(picture)
         crops = np.stack([face.crop for face in found]) if found else np.empty((0, 48, 48), np.uint8)
-        return crops, [{"face": face.to_dict()} for face in found]
+        return crops, [face.to_dict() for face in found]
 
     return prepare
 
 
 def _finder(settings: Settings) -> Any:
-    return None
+    """What finds faces; None without OpenCV, unless a detector was asked for."""
+    from fertools.faces import FaceFinder
+
+    try:
+        return FaceFinder(settings.detector, min_confidence=settings.min_confidence)
+    except MissingExtraError:
+        if settings.detector is not None:
+            raise
+        return None
 
 
 def _spoken(labels: tuple[str, ...], row: list[float]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Settings:
 
     Attributes:
         model, precision, provider, threads, views: as `fertools.runtime.Predictor` takes them.
+        detector, min_confidence: as `fertools.faces.FaceFinder` takes them, for /predict?find_faces=1.
         batch_size: images a run of the network, at most.
         max_delay: seconds that an image waits for others to be run with.
         queue_size: images in the service at the same time, at most; more are refused by 503.
@@ -35,6 +36,8 @@ class Settings:
     provider: str = "auto"
     threads: int | None = None
     views: str = "single"
+    detector: str | None = None
+    min_confidence: float | None = None
     batch_size: int = 64
     max_delay: float = 0.0
     queue_size: int = 256

@@ -1,0 +1,350 @@
+"""The service as clients see it: a real process, tritonclient and plain HTTP."""
+
+import asyncio
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from tiny_model import tiny_export
+
+from fertools.cli import COMMANDS, main
+from fertools.runtime import Predictor
+from fertools.serving import Settings
+from fertools.serving.batching import Batcher, FullError
+
+httpx = pytest.importorskip("httpx", reason="needs httpx")
+for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+    pytest.importorskip(package, reason="needs the extra serve")
+
+FACES = np.random.default_rng(0).integers(0, 256, (64, 48, 48), dtype=np.uint8)
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+class Server:
+    """``fertools serve`` in a process of its own."""
+
+    def __init__(self, model, *options):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port = taken.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        words = ["serve", model, "--port", self.port, "--threads", 1, *options]
+        command = [sys.executable, "-m", "fertools", *map(str, words)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        while True:
+            try:
+                if httpx.get(f"{self.url}/v2/health/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_export(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    server = Server(model, "--queue-size", 100, "--max-body", 400_000, "--max-pixels", 40_000)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return Predictor(model, threads=1).probabilities(FACES)
+
+
+def infer(server, document, body=b"", **headers):
+    head = json.dumps(document).encode()
+    if body:
+        headers["inference-header-content-length"] = str(len(head))
+    return httpx.post(f"{server.url}/v2/models/tiny/infer", content=head + body, headers=headers)
+
+
+def tensor(count, **more):
+    return {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [count, 48, 48, 1], **more}]}
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritonclient_works_unchanged(server, expected, binary, compression):
+    http = pytest.importorskip("tritonclient.http", reason="needs tritonclient[http]")
+    client = http.InferenceServerClient(f"127.0.0.1:{server.port}")
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("tiny")
+    assert client.is_model_ready("tiny", "1")
+    assert not client.is_model_ready("other")
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    assert client.get_model_metadata("tiny", "1")["inputs"] == [
+        {"name": "image", "datatype": "UINT8", "shape": [-1, 48, 48, 1]}
+    ]
+    image = http.InferInput("image", [20, 48, 48, 1], "UINT8")
+    image.set_data_from_numpy(FACES[:20, ..., None], binary_data=binary)
+    wanted = http.InferRequestedOutput("probabilities", binary_data=binary)
+    for outputs in (None, [wanted]):
+        answer = client.infer(
+            "tiny", [image], outputs=outputs, request_id="x", request_compression_algorithm=compression
+        )
+        np.testing.assert_array_equal(answer.as_numpy("probabilities"), expected[:20])
+        assert answer.get_response()["id"] == "x"
+    client.close()
+
+
+def test_json_nested_and_flat(server, expected):
+    for data in (FACES[:2].tolist(), FACES[:2].reshape(-1).tolist()):
+        answer = infer(server, tensor(2, data=data)).json()
+        (output,) = answer["outputs"]
+        assert (output["name"], output["datatype"], output["shape"]) == ("probabilities", "FP32", [2, 7])
+        np.testing.assert_array_equal(np.float32(output["data"]), expected[:2].reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("document", "body", "status", "reason"),
+    [
+        ([], b"", 400, "the request must have one input"),
+        ({"inputs": []}, b"", 400, "the request must have one input"),
+        (tensor(1), b"", 400, "image has neither data nor binary data"),
+        (tensor(0), b"", 400, "must have the shape [n, 48, 48, 1]"),
+        (tensor(True), b"", 400, "must have the shape [n, 48, 48, 1]"),
+        (tensor(1, data=[1, 2]), b"", 400, "data must be 2304 whole numbers"),
+        (tensor(1, data=[[1], [1, 2]]), b"", 400, "the lists of data are of different lengths"),
+        (tensor(1, data=[256] * 2304), b"", 400, "data must be pixels"),
+        (tensor(1, data=["x"] * 2304), b"", 400, "data must be 2304 whole numbers"),
+        (tensor(1, parameters={"binary_data_size": 2304}), b"x", 400, "1 images are 2304 bytes"),
+        (tensor(101, parameters={"binary_data_size": 232704}), bytes(232704), 413, "at most 100"),
+        (tensor(1, datatype="FP32"), b"", 400, "the input must be image of UINT8"),
+        (tensor(1, data=[0] * 2304) | {"outputs": [{"name": "y"}]}, b"", 400, "there is no output y"),
+    ],
+)
+def test_wrong_requests_are_told_why(server, document, body, status, reason):
+    answer = infer(server, document, body)
+    assert answer.status_code == status
+    assert reason in answer.json()["error"]
+
+
+def test_limits_and_paths(server):
+    def post(path, **more):
+        answer = httpx.post(server.url + path, **more)
+        return answer.status_code, answer.json()["error"]
+
+    long = bytes(400_001)
+    assert post("/predict", content=long) == (413, "the body has 400001 bytes; at most 400000 are taken")
+    chunks = (bytes(100_000) for _ in range(5))
+    assert post("/predict", content=chunks) == (413, "the body has more than 400000 bytes")
+    wide = png(np.zeros((201, 200), np.uint8))
+    assert post("/predict", content=wide) == (413, "200x201 pixels; at most 40000 are taken")
+    assert post("/predict", content=b"") == (400, "the body is empty: send a picture")
+    status, reason = post("/predict", content=png(FACES[0])[:-700])
+    assert (status, "truncated or damaged" in reason) == (422, True)
+    assert post("/predict", content=b"x") == (422, "not an image file that Pillow can read")
+    assert post("/predict", data={"a": "b"}, files={})[0] == 422
+    assert post("/v2/models/other/infer", content=b"{}") == (404, "there is no model other, only tiny")
+    assert post("/v2/models/tiny/versions/2/infer", content=b"{}")[0] == 404
+    assert post("/nothing", content=b"") == (404, "Not Found")
+    bomb = {"content": b"\x1f\x8b" + bytes(20), "headers": {"content-encoding": "gzip"}}
+    assert post("/v2/models/tiny/infer", **bomb)[0] == 400
+    zipped = __import__("gzip").compress(bytes(10**7))
+    bomb = {"content": zipped, "headers": {"content-encoding": "gzip"}}
+    assert post("/v2/models/tiny/infer", **bomb) == (413, "the body unpacks to more than 400000 bytes")
+
+
+def test_a_picture(server, model):
+    answer = Predictor(model, threads=1).predict(FACES[0]).to_dict()
+    picture = png(FACES[0])
+    assert httpx.post(f"{server.url}/predict", content=picture).json() == answer
+    assert httpx.post(f"{server.url}/predict", files={"file": picture}).json() == answer
+
+
+def test_find_faces(server):
+    pytest.importorskip("cv2", reason="needs the extra faces")
+    answer = httpx.post(f"{server.url}/predict?find_faces=1", content=png(np.zeros((100, 100), np.uint8)))
+    assert (answer.status_code, answer.json()) == (200, {"faces": []})
+    assert httpx.post(f"{server.url}/predict?find_faces=perhaps", content=b"x").status_code == 400
+
+
+def test_the_page_and_the_document_need_nothing_from_elsewhere(server):
+    for path in ("/", "/docs"):
+        text = httpx.get(server.url + path).text
+        assert "POST /predict" in text
+        assert "POST /v2/models/{model}/infer" in text
+        assert not re.search(r"https?://|<script|<link|src=", text)
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert {"/predict", "/v2", "/v2/models/{model}/infer", "/metrics"} <= document["paths"].keys()
+
+
+def metric(server, name):
+    text = httpx.get(f"{server.url}/metrics").text
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+
+
+def test_metrics(server):
+    good = 'fertools_requests_total{route="predict",status="200"}'
+    bad = 'fertools_requests_total{route="predict",status="422"}'
+    before = metric(server, good), metric(server, bad)
+    httpx.post(f"{server.url}/predict", content=png(FACES[0]))
+    httpx.post(f"{server.url}/predict", content=b"x")
+    assert (metric(server, good), metric(server, bad)) == (before[0] + 1, before[1] + 1)
+    assert metric(server, "fertools_held_images") == 0
+
+
+def mixed(server, expected, requests):
+    """Requests from 16 clients at once, a sixth of them bad; how many answers are not what they should be."""
+    head = json.dumps(
+        tensor(1, parameters={"binary_data_size": 2304}) | {"parameters": {"binary_data_output": True}}
+    )
+    headers = {"inference-header-content-length": str(len(head))}
+    url = f"{server.url}/v2/models/tiny/infer"
+
+    def work(client_number):
+        wrong = 0
+        with httpx.Client() as client:
+            for number in range(client_number, requests, 16):
+                face = number % len(FACES)
+                if number % 6 == 0:
+                    wrong += client.post(f"{server.url}/predict", content=b"no picture").status_code != 422
+                elif number % 6 == 1:
+                    answer = client.post(f"{server.url}/predict", content=png(FACES[face]))
+                    given = [*answer.json()["probabilities"].values()]
+                    wrong += not np.array_equal(np.float32(given), expected[face])
+                else:
+                    answer = client.post(url, content=head.encode() + FACES[face].tobytes(), headers=headers)
+                    length = int(answer.headers["inference-header-content-length"])
+                    given = np.frombuffer(answer.content[length:], np.float32)
+                    wrong += not np.array_equal(given, expected[face])
+        return wrong
+
+    with ThreadPoolExecutor(16) as pool:
+        return sum(pool.map(work, range(16)))
+
+
+def test_bad_requests_harm_no_other(server, expected):
+    assert mixed(server, expected, 300) == 0
+    assert metric(server, "fertools_held_images") == 0
+
+
+def test_several_workers_and_sigterm_loses_nothing(model, expected):
+    """Clients that close their connection when they are asked to get an answer to everything they send."""
+    server = Server(model, "--workers", 2)
+    answers, failures, told, closed = [], [], [], threading.Event()
+
+    def work():
+        with httpx.Client() as client:
+            while not closed.is_set():
+                try:
+                    answer = client.post(f"{server.url}/predict", content=png(FACES[0]), timeout=20)
+                except httpx.TransportError as error:
+                    failures.append(error)
+                    return
+                answers.append(np.float32([*answer.json()["probabilities"].values()]))
+                if answer.headers.get("connection") == "close":  # as a load balancer would turn elsewhere
+                    told.append(answer)
+                    return
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(answers) < 40:
+        time.sleep(0.05)
+    assert metric(server, "fertools_requests_total") >= 40  # of both workers
+    server.stop()
+    closed.set()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    assert len(told) == 8
+    assert all(np.array_equal(answer, expected[0]) for answer in answers)
+
+
+def test_the_rule_of_the_batches():
+    """What is there goes together, up to the size; who is first waits for others no longer than told."""
+    sizes = []
+
+    async def scenario(delay, groups):
+        def run(faces):
+            time.sleep(0.02)
+            return faces[:, 0, :7].astype(np.float32)
+
+        batcher = Batcher(run, batch_size=8, max_delay=delay, capacity=1000, observe=sizes.append)
+        batcher.start()
+        answers = await asyncio.gather(*(batcher.submit(FACES[:count]) for count in groups))
+        for count, rows in zip(groups, answers, strict=True):
+            np.testing.assert_array_equal(rows, FACES[:count, 0, :7])
+        await batcher.close()
+
+    asyncio.run(scenario(0, [1] * 20))
+    assert sizes == [8, 8, 4]
+    sizes.clear()
+    asyncio.run(scenario(0, [3, 3, 3, 20, 1]))
+    assert sizes == [6, 3, 20, 1]
+    sizes.clear()
+    begin = time.perf_counter()
+    asyncio.run(scenario(0.3, [1, 1]))
+    assert sizes == [2]
+    assert time.perf_counter() - begin > 0.3
+
+
+def test_the_room_is_bounded():
+    batcher = Batcher(lambda faces: faces, batch_size=8, max_delay=0, capacity=10)
+    batcher.admit(9)
+    with pytest.raises(FullError, match="9 images are being worked on"):
+        batcher.admit(2)
+    batcher.release(9)
+    batcher.admit(10)
+
+
+def test_full_is_503_with_a_time_to_come_back(model):
+    from fertools.serving.app import create
+
+    async def scenario():
+        app = create(Settings(str(model), threads=1, queue_size=1))
+        batcher = app.state.service.batcher
+        batcher.start()
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            batcher.admit()
+            for path in ("/predict", "/v2/models/tiny/infer"):
+                answer = await client.post(path, content=b"x")
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            batcher.release()
+            assert (await client.post("/predict", content=png(FACES[0]))).status_code == 200
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_command(model, server):
+    assert main.get_command(None, "serve").get_short_help_str(200) == COMMANDS["serve"][1]
+    result = CliRunner().invoke(main, ["serve", "nothing"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: nothing: no such model")
+    command = [sys.executable, "-m", "fertools", "serve", str(model), "--port", str(server.port)]
+    taken = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert taken.returncode == 1
+    assert taken.stderr.splitlines()[-1].startswith(f"Error: cannot serve on 127.0.0.1 port {server.port}")
