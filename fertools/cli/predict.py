@@ -14,6 +14,7 @@ from fertools.cli.common import emit, json_option, precision_option, talk, views
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option, photos
 from fertools.contract import LABELS
 from fertools.errors import ImageError
+from fertools.reading import open_regular
 from fertools.runtime import Prediction, Predictor, to_face
 from fertools.runtime.providers import PROVIDERS
 
@@ -138,7 +139,7 @@ def _hint(paths: Iterable[str]) -> None:
 
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with open_regular(Path(path)) as file, Image.open(file) as image:
                 sides = sorted(image.size)
         except (OSError, ValueError, Image.DecompressionBombError, SyntaxError):
             continue  # whoever decodes it says what is wrong
