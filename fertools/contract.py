@@ -31,3 +31,5 @@ REPORT_FILE: Final = "report.json"
 CARD_FILE: Final = "MODEL_CARD.md"
 CONFUSION_FILE: Final = "confusion.png"
 TRITON_FOLDER: Final = "triton"
+#: The page of an export for browsers: a folder in it.
+WEB_FOLDER: Final = "web"

@@ -13,6 +13,7 @@
     ├── WriteError         a file or folder cannot be written: the disk is full, or rights are missing
     ├── GateError          a verification gate is broken
     ├── ClusterError       a Ray cluster cannot be reached or cannot do the work
+    ├── WebError           a page for browsers cannot be written
     └── MissingExtraError  an optional package is not installed (also an ImportError)
 
 The message names the file or value, says what is wrong and what to do about it. ProviderWarning is no error:
@@ -62,6 +63,10 @@ class GateError(FertoolsError):
 
 class ClusterError(FertoolsError):
     """A Ray cluster cannot be reached or cannot do the work."""
+
+
+class WebError(FertoolsError):
+    """A page for browsers cannot be written: its folder is in the way, or a part of it is missing."""
 
 
 class MissingExtraError(FertoolsError, ImportError):

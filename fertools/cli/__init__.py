@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": ("serve", "Serve a model over HTTP."),
     "score": ("score", "Score a data set into Parquet files."),
     "watch": ("watch", "Predict the expressions in a video or from a camera."),
+    "web": ("web", "Write a page that runs a model in the browser."),
     "info": ("info", "Show versions, execution providers and devices."),
 }
 

@@ -10,14 +10,17 @@ from typing import Any
 import click
 
 from fertools.cli.common import emit, json_option, talk
+from fertools.contract import WEB_FOLDER
 from fertools.data import Dataset
 from fertools.errors import ConfigError
 from fertools.export import QuantizeConfig, export_subject
-from fertools.export.exporter import TARGETS
+from fertools.export.exporter import TARGETS, WEB
 from fertools.export.preflight import check_folder
 from fertools.export.quantization import DEFAULT_IMAGES, METHODS
 from fertools.export.subject import Subject
 from fertools.verification import BrokenGateError
+from fertools.web import Page, WebConfig
+from fertools.web.onnxruntime_web import VARIABLE, VERSION
 
 #: Where exports go if --out does not say.
 EXPORTED = Path("exported")
@@ -35,11 +38,16 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
         quantize: bool,
         calibration_images: int | None,
         calibration_method: str | None,
+        target: str,
+        web: WebConfig,
         **options: Any,
     ) -> None:
-        quantization = _quantization(quantize, calibration_images, calibration_method)
-        function(*args, quantization=quantization, **options)
+        if target != WEB and web != WebConfig():
+            raise click.UsageError(f"--detector and --onnxruntime-web go with --target {WEB}.")
+        quantization = _quantization(quantize or target == WEB, calibration_images, calibration_method)
+        function(*args, quantization=quantization, target=target, web=web, **options)
 
+    decorated: Callable[..., None] = command
     for option in (
         json_option,
         click.option("--force", is_flag=True, help="Replace an export that was made from other data."),
@@ -57,15 +65,52 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             default=TARGETS[0],
             show_default=True,
             help="Format of the files; ort is onnxruntime's mobile format, with the operators that it needs;"
-            " triton adds a model repository of Triton Inference Server.",
+            " triton adds a model repository of Triton Inference Server; web implies --quantize and adds a page that"
+            " runs the int8 file in a browser.",
         ),
+        web_options,
         click.option("--data", "source", metavar="SRC", help="The training data, if it has moved since."),
         click.option(
             "--out", type=click.Path(path_type=Path), help=f"Folder to write.  [default: {EXPORTED}/MODEL]"
         ),
     ):
+        decorated = option(decorated)
+    return decorated
+
+
+def web_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of a page for browsers, which the command gets as one: ``web``, a WebConfig."""
+
+    @functools.wraps(function)
+    def command(*args: Any, detector: Path | None, onnxruntime_web: Path | None, **options: Any) -> None:
+        function(*args, web=WebConfig(detector=detector, onnxruntime_web=onnxruntime_web), **options)
+
+    for option in (
+        click.option(
+            "--onnxruntime-web",
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help=f"The npm package onnxruntime-web {VERSION}, unpacked."
+            f"  [default: ${VARIABLE}, else fetched by npm, once]",
+        ),
+        click.option(
+            "--detector",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="A YuNet face detector (.onnx), with which the page finds faces.",
+        ),
+    ):
         command = option(command)
     return command
+
+
+def serve_hint(folder: Path, page: Page) -> None:
+    """Say how large a page is, and how to look at it."""
+    for note in page.notes:
+        talk(note)
+    size = f"{page.total / 1e6:.1f} MB, of which {page.ours / 1e6:.1f} MB are the page and the model"
+    talk(f"Wrote {folder}/: {size}")
+    talk(f"Next: python -m http.server --directory {folder}, then open http://localhost:8000")
 
 
 def _quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
@@ -94,6 +139,7 @@ def write_export(
     *,
     quantization: QuantizeConfig | None,
     target: str,
+    web: WebConfig,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -105,6 +151,7 @@ def write_export(
             folder,
             quantization=quantization,
             target=target,
+            web=web,
             force=force,
             say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."),
         )
@@ -132,4 +179,7 @@ def write_export(
         )
     talk(f"Calibration: {done.calibration}")
     talk(f"Wrote {folder}/: {', '.join(sorted(file.name for file in folder.iterdir()))}")
-    talk(f"Next: fertools predict IMAGE --model {folder}")
+    if done.page is not None:
+        serve_hint(folder / WEB_FOLDER, done.page)
+    else:
+        talk(f"Next: fertools predict IMAGE --model {folder}")

@@ -35,10 +35,14 @@ if TYPE_CHECKING:
     import keras
     import onnx
 
+    from fertools.web import Page, PageParts, WebConfig
+
 SCHEMA_VERSION = 2
-#: The formats that an export is made in: ONNX, onnxruntime's own for phones and reduced builds, or ONNX with
-#: a model repository of Triton Inference Server beside it.
-TARGETS = ("onnx", "ort", "triton")
+#: The target that adds a page for browsers to the ONNX files.
+WEB = "web"
+#: What an export is made as: ONNX, onnxruntime's own format for phones and reduced builds, or ONNX with a model
+#: repository of Triton Inference Server or a page for browsers beside it.
+TARGETS = ("onnx", "ort", "triton", WEB)
 #: The packages that decide what an exported file looks like.
 PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
@@ -46,13 +50,14 @@ PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 @dataclasses.dataclass(frozen=True)
 class Export:
     """An export folder, the report of its verification, how its confidence was calibrated, and what the
-    report tells of its training (see ``Subject``).
+    report tells of its training (see ``Subject``); and its page, if the target is "web".
     """
 
     folder: Path
     report: Report
     calibration: Calibration
     training: dict[str, Any]
+    page: Page | None = None
 
 
 def export(run: Run, dataset: Dataset, folder: Path, **options: Any) -> Export:
@@ -70,13 +75,15 @@ def export_subject(
     *,
     quantization: QuantizeConfig | None = None,
     target: str = TARGETS[0],
+    web: WebConfig | None = None,
     force: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> Export:
     """Write a trained network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
 
     With the target "ort", .ort files stand in the place of the ONNX ones, with the list of the operators
-    that they need: see ``ort_format``. With "triton", a model repository stands beside: see ``triton``.
+    that they need: see ``ort_format``. With "triton", a model repository stands beside: see ``triton``. With
+    "web", a page that runs the int8 file does: see ``fertools.web``.
 
     The network is calibrated first (see ``calibrate``), so that all files are. The int8 graph is judged on
     the validation split. Then the files are made in a folder beside, each with its accuracy inside, and these
@@ -89,7 +96,8 @@ def export_subject(
             validation split, where int8 is judged too, and everything is verified on its test split.
         folder: where the files go.
         quantization: how to quantize, or None for no int8 file.
-        target: "onnx", "ort" or "triton".
+        target: "onnx", "ort", "triton" or "web".
+        web: what the page is made of besides the network, for the target "web".
         force: replace an export that was made from other data.
         say: is told what is being done.
 
@@ -100,6 +108,8 @@ def export_subject(
     """
     if target not in TARGETS:
         raise ConfigError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
+    if target == WEB and quantization is None:
+        raise ConfigError("target='web' is for int8 files: say how to quantize")
     check_folder(folder, subject.data, force=force)
     if subject.data["fingerprint"] != dataset.fingerprint:
         raise RunError(
@@ -110,8 +120,9 @@ def export_subject(
         dataset.split(name)
     if quantization is not None:
         quantization = quantization.resolved(len(dataset.split("train")))
+    parts = _page_parts(web, say) if target == WEB else None
     try:
-        return _export(subject, dataset, folder, quantization, target, say)
+        return _export(subject, dataset, folder, quantization, target, parts, say)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
@@ -122,9 +133,11 @@ def _export(
     folder: Path,
     quantization: QuantizeConfig | None,
     target: str,
+    parts: PageParts | None,
     say: Callable[[str], None],
 ) -> Export:
     from fertools.export.graph import to_onnx
+    from fertools.web import write_page  # it imports this package
 
     network = subject.network()
     validation, test = dataset.split("validation"), dataset.split("test")
@@ -168,10 +181,19 @@ def _export(
         title = f"{info.name}, {smallest.model}, {dataset.name}, {report.split} split"
         confusion_figure(smallest.evaluation, temporary / contract.CONFUSION_FILE, title)
         write_text(temporary / contract.CARD_FILE, model_card(document))
+        page = None
+        if parts is not None:
+            page = write_page(parts, temporary / contract.INT8_FILE, temporary / contract.WEB_FOLDER)
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
         document["files"] = {file.relative_to(temporary).as_posix(): _file_facts(file) for file in files}
         write_json(temporary / contract.REPORT_FILE, document)
-    return Export(folder, report, calibration, document["training"])
+    return Export(folder, report, calibration, document["training"], page)
+
+
+def _page_parts(web: WebConfig | None, say: Callable[[str], None]) -> PageParts:
+    from fertools.web import WebConfig, gather  # it imports this package
+
+    return gather(web or WebConfig(), say=say)
 
 
 def _test_ece(report: Report, test: Split, calibration: Calibration) -> dict[str, dict[str, float]]:

@@ -42,6 +42,11 @@ resembles.
 """
 
 
+def limits() -> list[str]:
+    """The limits of `USE`, each as one line of plain text."""
+    return [" ".join(item.split()) for item in USE.partition("## Limits")[2].split("\n- ")[1:]]
+
+
 def data_note(data: dict[str, str]) -> str:
     """What is known of a data set, given its ``name`` and ``fingerprint``."""
     if data["name"] == synthetic.NAME:

@@ -24,6 +24,7 @@ FILES = frozenset(
         contract.CARD_FILE,
         contract.CONFUSION_FILE,
         contract.TRITON_FOLDER,
+        contract.WEB_FOLDER,
     )
 )
 

@@ -1,0 +1,38 @@
+"""``fertools web``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fertools.cli.common import emit, json_option, precision_option, talk
+from fertools.cli.exporting import serve_hint, web_options
+from fertools.runtime.location import find_model
+from fertools.web import WebConfig, check_replaceable, gather, write_page
+
+#: The model of a page that names none: the smallest, since whoever opens the page has to download it.
+DEFAULT = "compact"
+
+
+@click.command()
+@click.argument("model", default=DEFAULT)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("web"), show_default=True, help="Folder to write."
+)
+@precision_option
+@web_options
+@json_option
+def command(model: str, out: Path, precision: str, web: WebConfig, as_json: bool) -> None:
+    """Write a page that runs a model in the browser.
+
+    MODEL is an export folder, an .onnx file, or a model that ships: compact (the default) or sequential. The
+    page needs a static web server and nothing else; pictures never leave the browser.
+    """
+    path, _ = find_model(model, precision)
+    check_replaceable(out)
+    parts = gather(web, say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."))
+    page = write_page(parts, path, out)
+    if as_json:
+        emit({"folder": str(out), "model": path.name, "bytes": {"ours": page.ours, "others": page.others}})
+    serve_hint(out, page)

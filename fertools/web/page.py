@@ -1,0 +1,199 @@
+"""The folder: our page and scripts, onnxruntime-web, a model, perhaps a face detector, their licences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import fertools
+from fertools.errors import ConfigError, ModelError, WebError
+from fertools.export.notes import data_note, limits
+from fertools.files import replacing_folder
+from fertools.runtime import Predictor
+from fertools.runtime.session import load_onnxruntime
+from fertools.web import onnxruntime_web
+
+SCHEMA_VERSION: Final = 1
+
+#: What the page reads first: which files are there, and what is said about the model outside its own file.
+PAGE_FILE: Final = "page.json"
+DETECTOR_FILE: Final = "detector.onnx"
+LICENCES: Final = "licences"
+#: Keeps the page in the browser. It starts with the list of what to keep.
+WORKER_FILE: Final = "sw.js"
+
+_STATIC = Path(__file__).resolve().parent / "static"
+_PACKAGE = Path(fertools.__file__).resolve().parent
+
+#: YuNet's outputs end in these, the sizes of its cells (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face
+#: Detector").
+_STRIDES: Final = (8, 16, 32)
+
+
+#: How the page frames a face that YuNet found: the least score of a face, the overlap (intersection over
+#: union) from which two are one, and where its five landmarks stand in FER2013's 48x48 frame, in pixels:
+#: medians of 1,500 Training images.
+FRAMING: Final = {
+    "score": 0.6,
+    "overlap": 0.3,
+    "template": [[15.1, 19.1], [32.6, 18.8], [23.8, 28.7], [16.4, 35.9], [31.4, 35.6]],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebConfig:
+    """What a page is made of besides the model."""
+
+    #: The npm package onnxruntime-web or its ``dist`` folder; see ``onnxruntime_web.read_files``.
+    onnxruntime_web: Path | None = None
+    #: A YuNet detector (.onnx), so that the page finds faces by itself.
+    detector: Path | None = None
+
+
+@dataclass(frozen=True)
+class PageParts:
+    """Everything but the model, read and checked: path in the page's folder -> content."""
+
+    ours: dict[str, bytes]
+    others: dict[str, bytes]
+    detector: dict[str, Any] | None
+    #: What whoever publishes the page should know.
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that was written."""
+
+    #: Bytes of its own files with the model, and of those by others: onnxruntime-web, the detector.
+    ours: int
+    others: int
+    #: See `PageParts`.
+    notes: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes of the folder."""
+        return self.ours + self.others
+
+
+def gather(config: WebConfig, *, say: Callable[[str], None] = lambda message: None) -> PageParts:
+    """Read and check all that a page needs besides the model, before any long work.
+
+    Raises:
+        ConfigError: a given folder or file is not what it should be.
+        WebError: onnxruntime-web is nowhere to be had.
+        MissingExtraError: onnxruntime, whose licences go along, is not installed.
+    """
+    ours = {file.name: file.read_bytes() for file in sorted(_STATIC.iterdir()) if file.is_file()}
+    ours[f"{LICENCES}/fertools.txt"] = _own_licence()
+    others = onnxruntime_web.read_files(config.onnxruntime_web, say=say) | _onnxruntime_licences()
+    if config.detector is None:
+        return PageParts(ours, others, None)
+    others[DETECTOR_FILE] = _detector(config.detector)
+    licence = _licence_beside(config.detector)
+    detector = {"file": DETECTOR_FILE, **FRAMING}
+    if licence is None:
+        note = (
+            f"No LICENSE beside {config.detector}: add the detector's terms to {LICENCES}/ before publishing."
+        )
+        return PageParts(ours, others, detector, (note,))
+    others[f"{LICENCES}/detector.txt"] = licence
+    return PageParts(ours, others, detector)
+
+
+def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
+    """Write the page of `model` to `folder`, whole or not at all; an earlier page is replaced.
+
+    Arguments:
+        parts: what `gather` read.
+        model: a sealed .onnx file.
+        folder: may be missing or empty, or hold a page.
+
+    Raises:
+        ModelError: the model cannot be used, or is an .ort file.
+        WebError: `folder` holds something else, or cannot be written.
+    """
+    if model.suffix != ".onnx":
+        raise ModelError(f"{model}: a page takes an .onnx file: export it again with --target web")
+    info = Predictor(model, providers="cpu", threads=1).info
+    check_replaceable(folder)
+    note = data_note(dict(info.data))
+    ours = {**parts.ours, model.name: model.read_bytes(), f"{LICENCES}/model.txt": _model_terms(note)}
+    page = {
+        "schema": SCHEMA_VERSION,
+        "fertools": fertools.__version__,
+        "model": model.name,
+        "detector": parts.detector,
+        "limits": limits(),
+        "data": note,
+        "licences": sorted(name for name in {**ours, **parts.others} if name.startswith(LICENCES)),
+    }
+    ours[PAGE_FILE] = (json.dumps(page, indent=2) + "\n").encode()
+    ours[WORKER_FILE] = _worker(ours[WORKER_FILE], {**ours, **parts.others})
+    try:
+        with replacing_folder(folder.resolve()) as temporary:
+            for name, content in {**ours, **parts.others}.items():
+                (temporary / name).parent.mkdir(exist_ok=True)
+                (temporary / name).write_bytes(content)
+    except OSError as error:
+        raise WebError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return Page(sum(map(len, ours.values())), sum(map(len, parts.others.values())), parts.notes)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise WebError if a page in the place of `folder` would destroy anything but a page."""
+    if folder.exists() and not folder.is_dir():
+        raise WebError(f"{folder}: is a file; choose another folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / PAGE_FILE).is_file():
+        raise WebError(f"{folder}: holds other things than a page; choose another folder")
+
+
+def _worker(script: bytes, files: dict[str, bytes]) -> bytes:
+    """The service worker, told which files to keep."""
+    kept = ["./", *sorted(name for name in files if name != WORKER_FILE and not name.startswith(LICENCES))]
+    return f"const FILES = {json.dumps(kept)};\n".encode() + script
+
+
+def _model_terms(note: str) -> bytes:
+    text = "The code that made this model is under the MIT licence. The data's terms hold for its weights."
+    return f"{note}\n\n{text}\n".encode()
+
+
+def _own_licence() -> bytes:
+    """In a wheel it is in the package, in a checkout beside it."""
+    files = (root / "LICENSE" for root in (_PACKAGE, _PACKAGE.parent))
+    return next(file for file in files if file.is_file()).read_bytes()
+
+
+def _onnxruntime_licences() -> dict[str, bytes]:
+    """The terms of onnxruntime and of what it is built from, which its Python package has for all builds."""
+    folder = Path(str(load_onnxruntime().__file__)).parent
+    texts = {"onnxruntime.txt": "LICENSE", "onnxruntime-third-party.txt": "ThirdPartyNotices.txt"}
+    try:
+        return {f"{LICENCES}/{name}": (folder / source).read_bytes() for name, source in texts.items()}
+    except OSError as error:
+        raise WebError(f"{folder}: onnxruntime's licence cannot be read: {error.strerror}") from error
+
+
+def _detector(path: Path) -> bytes:
+    """The bytes of a YuNet file that onnxruntime opens."""
+    try:
+        content = path.read_bytes()
+        session = load_onnxruntime().InferenceSession(content, providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # onnxruntime's own exceptions have no common base
+        raise ModelError(f"{path}: not an ONNX file: {str(error).splitlines()[0]}") from error
+    wanted = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in _STRIDES}
+    if wanted != {output.name for output in session.get_outputs()}:
+        raise ModelError(f"{path}: not a YuNet face detector, whose outputs are cls_8 to kps_32")
+    return content
+
+
+def _licence_beside(path: Path) -> bytes | None:
+    files = sorted(file for file in path.absolute().parent.glob("LICENSE*") if file.is_file())
+    return files[0].read_bytes() if files else None
