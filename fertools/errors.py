@@ -13,7 +13,7 @@
     ├── WriteError         a file or folder cannot be written: the disk is full, or rights are missing
     ├── GateError          a verification gate is broken
     ├── ClusterError       a Ray cluster cannot be reached or cannot do the work
-    ├── WebError           a page for browsers cannot be written
+    ├── WebError           a page for browsers cannot be made
     └── MissingExtraError  an optional package is not installed (also an ImportError)
 
 The message names the file or value, says what is wrong and what to do about it. ProviderWarning is no error:
@@ -66,7 +66,7 @@ class ClusterError(FertoolsError):
 
 
 class WebError(FertoolsError):
-    """A page for browsers cannot be written: its folder is in the way, or a part of it is missing."""
+    """A page for browsers cannot be made: its folder is in the way, or a part of it is missing."""
 
 
 class MissingExtraError(FertoolsError, ImportError):

@@ -1,3 +1,4 @@
+import hashlib
 import os
 from pathlib import Path
 
@@ -63,3 +64,17 @@ def yunet() -> str:
     if not path or not Path(path).is_file():
         pytest.skip("FERTOOLS_TEST_DETECTOR names no YuNet file")
     return path
+
+
+@pytest.fixture
+def runtime_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three small files in the place of onnxruntime-web's 14 MB, with their checksums."""
+    from fertools.web import onnxruntime_web
+
+    folder = tmp_path / "package" / "dist"
+    folder.mkdir(parents=True)
+    for name in onnxruntime_web.FILES:
+        (folder / name).write_text(f"// {name}")
+        monkeypatch.setitem(onnxruntime_web.FILES, name, hashlib.sha256(f"// {name}".encode()).hexdigest())
+    monkeypatch.setenv(onnxruntime_web.VARIABLE, str(folder.parent))
+    return folder

@@ -66,6 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("runtime_files")
 def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, on small data; training is cut short, and the run that later commands want is at hand."""
     monkeypatch.chdir(folder)

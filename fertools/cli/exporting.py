@@ -59,6 +59,7 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             f"  [default: {DEFAULT_IMAGES}, or all if fewer]",
         ),
         click.option("--quantize", is_flag=True, help="Also write an int8 file."),
+        web_options,
         click.option(
             "--target",
             type=click.Choice(TARGETS),
@@ -68,7 +69,6 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             " triton adds a model repository of Triton Inference Server; web implies --quantize and adds a page that"
             " runs the int8 file in a browser.",
         ),
-        web_options,
         click.option("--data", "source", metavar="SRC", help="The training data, if it has moved since."),
         click.option(
             "--out", type=click.Path(path_type=Path), help=f"Folder to write.  [default: {EXPORTED}/MODEL]"

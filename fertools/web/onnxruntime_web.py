@@ -109,5 +109,5 @@ def _fetch(cache: Path) -> None:
                     member = archive.extractfile(f"package/dist/{name}")
                     if member is not None:
                         (folder / name).write_bytes(member.read())
-        except (OSError, KeyError, tarfile.TarError) as error:
-            raise WebError(f"{cache}: onnxruntime-web cannot be kept there: {error}") from error
+        except (KeyError, tarfile.TarError) as error:
+            raise WebError(f"what npm fetched is not onnxruntime-web {VERSION}: {error}") from error

@@ -11,6 +11,8 @@ from typing import Any, Final
 import fertools
 from fertools.errors import ConfigError, ModelError, WebError
 from fertools.export.notes import data_note, limits
+from fertools.faces.detectors import YuNet
+from fertools.faces.framing import TEMPLATE
 from fertools.files import replacing_folder
 from fertools.runtime import Predictor
 from fertools.runtime.session import load_onnxruntime
@@ -33,14 +35,8 @@ _PACKAGE = Path(fertools.__file__).resolve().parent
 _STRIDES: Final = (8, 16, 32)
 
 
-#: How the page frames a face that YuNet found: the least score of a face, the overlap (intersection over
-#: union) from which two are one, and where its five landmarks stand in FER2013's 48x48 frame, in pixels:
-#: medians of 1,500 Training images.
-FRAMING: Final = {
-    "score": 0.6,
-    "overlap": 0.3,
-    "template": [[15.1, 19.1], [32.6, 18.8], [23.8, 28.7], [16.4, 35.9], [31.4, 35.6]],
-}
+#: How the page finds and frames faces: as `fertools.faces` does.
+FRAMING: Final = {"score": YuNet.MIN_CONFIDENCE, "overlap": YuNet.OVERLAP, "template": TEMPLATE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +111,8 @@ def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
 
     Raises:
         ModelError: the model cannot be used, or is an .ort file.
-        WebError: `folder` holds something else, or cannot be written.
+        WebError: `folder` holds something else.
+        WriteError: it cannot be written.
     """
     if model.suffix != ".onnx":
         raise ModelError(f"{model}: a page takes an .onnx file: export it again with --target web")
@@ -134,13 +131,10 @@ def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
     }
     ours[PAGE_FILE] = (json.dumps(page, indent=2) + "\n").encode()
     ours[WORKER_FILE] = _worker(ours[WORKER_FILE], {**ours, **parts.others})
-    try:
-        with replacing_folder(folder.resolve()) as temporary:
-            for name, content in {**ours, **parts.others}.items():
-                (temporary / name).parent.mkdir(exist_ok=True)
-                (temporary / name).write_bytes(content)
-    except OSError as error:
-        raise WebError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    with replacing_folder(folder.resolve()) as temporary:
+        for name, content in {**ours, **parts.others}.items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            (temporary / name).write_bytes(content)
     return Page(sum(map(len, ours.values())), sum(map(len, parts.others.values())), parts.notes)
 
 

@@ -6,10 +6,12 @@
  *     const [face] = await finder.find(canvas);
  *     await predictor.predict(await face.crop())
  */
-import { ModelError, drawing, extent, openSession, read, readPixels } from "./fertools.js";
+import { ModelError, SIZE, drawing, extent, openSession, read, readPixels, toGrey } from "./fertools.js";
 
 /** The sizes of YuNet's cells in pixels; each has outputs of its own. */
 const STRIDES = [8, 16, 32];
+/** Above this side a frame is first reduced by whole numbers, which bounds the work that a face takes. */
+const LARGEST_SIDE = 960;
 
 /**
  * What `page.json` says of the detector; the values come from Python.
@@ -24,10 +26,11 @@ const STRIDES = [8, 16, 32];
  * @typedef {object} Face
  * @property {{x: number, y: number, width: number, height: number}} box as the detector drew it
  * @property {number} confidence 0..1
- * @property {[number, number][]} landmarks right eye, left eye, nose, right and left corner of the mouth
+ * @property {[number, number][]} landmarks the eye at the picture's left, the one at its right, the nose, the corners
+ *   of the mouth at the left and at the right
  * @property {{x: number, y: number, size: number, angle: number}} frame the square that is looked at: its centre,
  *   its side, and its turn in radians, clockwise
- * @property {() => Promise<import("./fertools.js").Pixels>} crop the square's pixels, upright
+ * @property {() => Promise<import("./fertools.js").Pixels>} crop the square's pixels, grey and upright
  */
 
 /**
@@ -147,24 +150,21 @@ function overlap(one, other) {
 /** @returns {Face} */
 function toFace({ box, confidence, landmarks }, scale, picture, template) {
   const original = landmarks.map(([x, y]) => [x / scale, y / scale]);
-  const { a, b, x, y } = similarity(original, template);
-  // From the frame back into the picture.
-  const norm = a * a + b * b;
-  const back = (u, v) => [(a * (u - x) + b * (v - y)) / norm, (a * (v - y) - b * (u - x)) / norm];
-  const [centerX, centerY] = back(24, 24);
-  const size = 48 / Math.sqrt(norm);
+  const fit = similarity(template, original);
+  const [x, y] = apply(fit, SIZE / 2, SIZE / 2);
+  const frame = { x, y, size: SIZE * Math.hypot(fit.a, fit.b), angle: Math.atan2(fit.b, fit.a) };
   return {
     box: { x: box.x / scale, y: box.y / scale, width: box.width / scale, height: box.height / scale },
     confidence,
     landmarks: original,
-    frame: { x: centerX, y: centerY, size, angle: Math.atan2(-b, a) },
-    crop: () => turned(picture, back, size),
+    frame,
+    crop: () => upright(picture, fit, frame.size),
   };
 }
 
 /**
- * The similarity transform that brings `points` nearest to `targets` by least squares:
- * (u, v) = (a x - b y + x0, b x + a y + y0).
+ * The similarity transform that brings `points` nearest to `targets` by least squares (Umeyama 1991,
+ * doi:10.1109/34.88573, for the plane): (x, y) -> (a x - b y + x0, b x + a y + y0).
  * @param {[number, number][]} points
  * @param {[number, number][]} targets
  */
@@ -182,32 +182,71 @@ export function similarity(points, targets) {
   return { a, b, x: tx - a * px + b * py, y: ty - b * px - a * py };
 }
 
-/** The turned square of `size` pixels, at the picture's own resolution, between whose pixels is interpolated. */
-async function turned(picture, back, size) {
-  const side = Math.max(Math.round(size), 48);
-  const corners = [back(0, 0), back(48, 0), back(0, 48), back(48, 48)];
-  const [x, y] = [0, 1].map((axis) => Math.floor(Math.min(...corners.map((corner) => corner[axis]))) - 1);
-  const [right, bottom] = [0, 1].map((axis) => Math.ceil(Math.max(...corners.map((corner) => corner[axis]))) + 1);
+const apply = ({ a, b, x, y }, u, v) => [a * u - b * v + x, b * u + a * v + y];
+
+/**
+ * The frame's pixels in grey, cut out upright at the picture's own resolution (`fertools/faces/framing.py`).
+ * @param {Exclude<import("./fertools.js").Picture, Blob>} picture
+ * @param {{a: number, b: number, x: number, y: number}} fit from the 48x48 frame to the picture
+ * @param {number} length of a side in the picture
+ * @returns {Promise<import("./fertools.js").Pixels>}
+ */
+async function upright(picture, fit, length) {
+  const factor = Math.max(Math.floor(length / LARGEST_SIDE), 1);
+  const size = Math.max(Math.round(length / factor), 1);
+  const corners = [apply(fit, 0, 0), apply(fit, SIZE, 0), apply(fit, 0, SIZE), apply(fit, SIZE, SIZE)];
+  // With two pixels more at each side, for the interpolation.
+  const [x, y] = [0, 1].map((axis) => Math.floor(Math.min(...corners.map((at) => at[axis])) / factor - 2) * factor);
+  const [right, bottom] = [0, 1].map((axis) => Math.ceil(Math.max(...corners.map((at) => at[axis]))) + 2 * factor);
   const area = await readPixels(picture, { x, y, width: right - x, height: bottom - y });
-  const channels = area.data.length / (area.width * area.height);
-  const data = new Uint8ClampedArray(side * side * channels);
-  const inside = (value, length) => Math.min(Math.max(value, 0), length - 1);
-  for (let row = 0, at = 0; row < side; row++) {
-    for (let column = 0; column < side; column++) {
-      const [sourceX, sourceY] = back(((column + 0.5) * 48) / side, ((row + 0.5) * 48) / side);
-      const fromX = inside(sourceX - 0.5 - area.x, area.width);
-      const fromY = inside(sourceY - 0.5 - area.y, area.height);
-      const [left, top] = [Math.floor(fromX), Math.floor(fromY)];
-      const [shareX, shareY] = [fromX - left, fromY - top];
-      const stepX = left + 1 < area.width ? channels : 0;
-      const stepY = top + 1 < area.height ? area.width * channels : 0;
-      for (let channel = 0; channel < channels; channel++) {
-        const first = (top * area.width + left) * channels + channel;
-        const upper = area.data[first] * (1 - shareX) + area.data[first + stepX] * shareX;
-        const lower = area.data[first + stepY] * (1 - shareX) + area.data[first + stepY + stepX] * shareX;
-        data[at++] = upper * (1 - shareY) + lower * shareY; // rounded by the array
-      }
+  const grey = reduce({ data: toGrey(area), width: area.width, height: area.height }, factor);
+  const data = new Uint8ClampedArray(size * size);
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column < size; column++) {
+      const [u, v] = [((column + 0.5) * SIZE) / size, ((row + 0.5) * SIZE) / size];
+      const [atX, atY] = apply(fit, u, v);
+      data[row * size + column] = between(grey, (atX - area.x) / factor - 0.5, (atY - area.y) / factor - 0.5);
     }
   }
-  return { data, width: side, height: side };
+  return { data, width: size, height: size };
+}
+
+/** The mean of `factor` pixels each way. */
+function reduce({ data, width, height }, factor) {
+  if (factor === 1) return { data, width, height };
+  const [columns, rows] = [Math.ceil(width / factor), Math.ceil(height / factor)];
+  const means = new Uint8ClampedArray(columns * rows);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      let [sum, count] = [0, 0];
+      for (let y = row * factor; y < Math.min((row + 1) * factor, height); y++) {
+        for (let x = column * factor; x < Math.min((column + 1) * factor, width); x++, count++) sum += data[y * width + x];
+      }
+      means[row * columns + column] = sum / count;
+    }
+  }
+  return { data: means, width: columns, height: rows };
+}
+
+/** Cubic interpolation between the 16 pixels around (x, y), those at the edge repeated, as OpenCV's (a = -0.75). */
+function between({ data, width, height }, x, y) {
+  const [left, top] = [Math.floor(x), Math.floor(y)];
+  const [across, down] = [cubic(x - left), cubic(y - top)];
+  let sum = 0;
+  for (let row = 0; row < 4; row++) {
+    const line = inside(top - 1 + row, height) * width;
+    let part = 0;
+    for (let column = 0; column < 4; column++) part += across[column] * data[line + inside(left - 1 + column, width)];
+    sum += down[row] * part;
+  }
+  return sum;
+}
+
+const inside = (value, length) => Math.min(Math.max(value, 0), length - 1);
+
+/** Weights of the pixels at -1, 0, 1 and 2 for a place at `t`, 0..1 (Keys 1981, doi:10.1109/TASSP.1981.1163711). */
+function cubic(t) {
+  const near = (d) => (1.25 * d - 2.25) * d * d + 1;
+  const far = (d) => ((-0.75 * d + 3.75) * d - 6) * d + 3;
+  return [far(1 + t), near(t), near(1 - t), far(2 - t)];
 }

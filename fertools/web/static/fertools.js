@@ -48,7 +48,7 @@ export class ImageError extends FertoolsError {
  */
 
 /** Height and width of a face image, in pixels. */
-const SIZE = 48;
+export const SIZE = 48;
 /** Version of the metadata that this script reads, and where it stands in the file. */
 const SCHEMA_VERSION = 1;
 const METADATA_KEY = "fertools";
@@ -383,8 +383,13 @@ function resample(pixels) {
   return face;
 }
 
-/** Grey pixels by ITU-R 601 in 16-bit fixed point. */
-function toGrey({ data, width, height }) {
+/**
+ * Grey pixels by ITU-R 601 luma, in 16-bit fixed point.
+ * @param {Pixels} pixels
+ * @returns {Uint8Array}
+ * @throws {ImageError}
+ */
+export function toGrey({ data, width, height }) {
   const count = width * height;
   const channels = data.length / count;
   if (channels === 1) return Uint8Array.from(data);
@@ -458,8 +463,10 @@ const clamp = (value, length) => Math.min(Math.max(value, 0), length - 1);
  * @param {Exclude<Picture, Blob>} picture
  */
 export function extent(picture) {
-  const width = picture.videoWidth ?? picture.naturalWidth ?? picture.displayWidth ?? picture.width;
-  const height = picture.videoHeight ?? picture.naturalHeight ?? picture.displayHeight ?? picture.height;
+  /** @type {any} each kind has its own names for them */
+  const any = picture;
+  const width = any.videoWidth ?? any.naturalWidth ?? any.displayWidth ?? any.width;
+  const height = any.videoHeight ?? any.naturalHeight ?? any.displayHeight ?? any.height;
   return { width, height };
 }
 
@@ -471,8 +478,9 @@ export function extent(picture) {
  * @throws {ImageError}
  */
 export async function readPixels(picture, area) {
-  if (typeof Blob === "function" && picture instanceof Blob) picture = await decode(picture);
-  const { width, height } = extent(picture ?? {});
+  /** @type {any} */
+  const drawn = picture instanceof Blob ? await decode(picture) : (picture ?? {});
+  const { width, height } = extent(drawn);
   if (!(width > 0 && height > 0)) throw new ImageError("not a picture, or one without pixels");
   const wanted = area ?? { x: 0, y: 0, width, height };
   // At least the pixel nearest to the area, for what lies wholly outside.
@@ -481,12 +489,12 @@ export async function readPixels(picture, area) {
   const right = Math.max(Math.min(wanted.x + wanted.width, width), x + 1);
   const bottom = Math.max(Math.min(wanted.y + wanted.height, height), y + 1);
   const place = { x, y, width: right - x, height: bottom - y };
-  if (picture.data instanceof Uint8Array || picture.data instanceof Uint8ClampedArray) {
-    return { ...place, data: cut(picture, place) };
+  if (drawn.data instanceof Uint8Array || drawn.data instanceof Uint8ClampedArray) {
+    return { ...place, data: cut(drawn, place) };
   }
   const context = drawing(place.width, place.height);
   try {
-    context.drawImage(picture, x, y, place.width, place.height, 0, 0, place.width, place.height);
+    context.drawImage(drawn, x, y, place.width, place.height, 0, 0, place.width, place.height);
     return { ...place, data: context.getImageData(0, 0, place.width, place.height).data };
   } catch (error) {
     throw new ImageError(`the picture's pixels cannot be read: ${error.message}`);
@@ -495,7 +503,7 @@ export async function readPixels(picture, area) {
 
 /**
  * Decode an image file, upright, without colour management, as Pillow does.
- * @param {Blob} file
+ * @param {Blob & {name?: string}} file
  * @returns {Promise<ImageBitmap>}
  * @throws {ImageError}
  */

@@ -1,10 +1,8 @@
 /** The page: pictures in, probabilities out. What it shows of a face is `fertools.js`'s answer. */
-import { FertoolsError, crop, decode, extent, load, toFace } from "./fertools.js";
+import { FertoolsError, SIZE, crop, decode, extent, load, toFace } from "./fertools.js";
 import { loadFinder } from "./faces.js";
 
 const $ = (id) => document.getElementById(id);
-/** The network's input is 48 pixels wide; of smaller faces it has seen less than of those it was measured on. */
-const SIZE = 48;
 /** Photos are shown at most so large; the network is given their own pixels. */
 const SHOWN = 1600;
 /** Finding faces takes longer than reading them: a camera is searched every so many frames. */
@@ -168,8 +166,9 @@ async function lookOnce() {
   if (at !== picture || (found !== null) !== automatic()) return; // the picture has changed meanwhile
   faces = found ? looks : [];
   chosen = Math.min(chosen, Math.max(looks.length - 1, 0));
-  $("frame").hidden = $("frame-help").hidden = $("size-label").hidden = found !== null;
+  for (const id of ["frame", "frame-tag", "frame-help", "size-label"]) $(id).hidden = found !== null;
   drawFaces();
+  if (!found) label($("frame-tag"), looks[0].prediction, square());
   showChosen(looks);
 }
 
@@ -186,7 +185,7 @@ function showChosen(looks) {
   show(prediction, pixels);
   let text = "";
   if (!looks.length) text = "No face was found. Come closer, or switch “Find faces” off and frame the face yourself.";
-  else if (size < SIZE) text = `This face is ${Math.round(size)} pixels wide; below ${SIZE} the answer is less reliable than measured.`;
+  else if (size < SIZE) text = `This face is ${Math.round(size)} pixels wide; below ${SIZE} the answer is less reliable than was measured.`;
   if ($("note").textContent !== text) $("note").textContent = text;
 }
 
@@ -206,7 +205,7 @@ async function timed(id, work) {
 /** Put an element over a square of the picture: its centre and side in pixels, turned by an angle. */
 function place(item, { x, y, size, angle = 0 }) {
   const { width, height } = extent(picture);
-  const mirrored = $("picture").classList.contains("mirrored");
+  const mirrored = isMirrored();
   const left = mirrored ? width - x : x;
   item.style.width = `${(100 * size) / width}%`;
   item.style.height = `${(100 * size) / height}%`;
@@ -216,7 +215,7 @@ function place(item, { x, y, size, angle = 0 }) {
 }
 
 function drawFrame() {
-  place($("frame"), { x: frame.x + frame.size / 2, y: frame.y + frame.size / 2, size: frame.size });
+  place($("frame"), square());
   const [least, most] = limits();
   $("size").value = String(Math.round((100 * Math.log(frame.size / least)) / Math.log(most / least)));
   $("size").setAttribute("aria-valuetext", `${Math.round(frame.size)} pixels`);
@@ -238,19 +237,28 @@ function drawFaces() {
   }
   faces.forEach(({ face, prediction }, index) => {
     const [button, tag] = [group.children[2 * index], group.children[2 * index + 1]];
-    const text = `${prediction.label} ${percent(prediction.confidence)}`;
     button.setAttribute("aria-pressed", String(index === chosen));
-    button.setAttribute("aria-label", `Face ${index + 1} of ${faces.length}: ${text}`);
+    button.setAttribute("aria-label", `Face ${index + 1} of ${faces.length}: ${short(prediction)}`);
     place(button, face.frame);
-    tag.textContent = text;
-    // Below the square, or in its lower edge where the picture ends.
-    const { width, height } = extent(picture);
-    const { x, y, size } = face.frame;
-    const left = $("picture").classList.contains("mirrored") ? width - x : x;
-    tag.style.left = `clamp(3.5rem, ${(100 * left) / width}%, 100% - 3.5rem)`;
-    tag.style.top = `min(${(100 * (y + size / 2)) / height}%, 100% - 2.2rem)`;
+    label(tag, prediction, face.frame);
   });
 }
+
+const short = (prediction) => `${prediction.label} ${percent(prediction.confidence)}`;
+
+/** Write a prediction below a square of the picture, or into its lower edge where the picture ends. */
+function label(tag, prediction, { x, y, size }) {
+  const { width, height } = extent(picture);
+  const left = isMirrored() ? width - x : x;
+  tag.textContent = short(prediction);
+  tag.style.left = `clamp(3.5rem, ${(100 * left) / width}%, 100% - 3.5rem)`;
+  tag.style.top = `min(${(100 * (y + size / 2)) / height}%, 100% - 2.2rem)`;
+}
+
+const isMirrored = () => $("picture").classList.contains("mirrored");
+
+/** The frame's square as that of a face: its centre and side. */
+const square = () => ({ x: frame.x + frame.size / 2, y: frame.y + frame.size / 2, size: frame.size });
 
 // --- The picture: a photo or the camera ----------------------------------------------------------------------
 
@@ -418,7 +426,7 @@ function handlePointers() {
     }
     const shown = $("picture").getBoundingClientRect();
     const scale = extent(picture).width / shown.width;
-    const mirrored = $("picture").classList.contains("mirrored") ? -1 : 1;
+    const mirrored = isMirrored() ? -1 : 1;
     const [right, down] = [(one.x - began.from.x) * scale * mirrored, (one.y - began.from.y) * scale];
     if (began.corner < 0) return move({ x: began.frame.x + right, y: began.frame.y + down });
     resize(began, right, down, mirrored);
@@ -452,7 +460,7 @@ function resize({ frame: start, corner }, right, down, mirrored) {
 
 function handleKeys(event) {
   const step = frame.size * (event.shiftKey ? 0.1 : 0.02);
-  const mirrored = $("picture").classList.contains("mirrored") ? -1 : 1;
+  const mirrored = isMirrored() ? -1 : 1;
   const moves = {
     ArrowLeft: { x: frame.x - step * mirrored },
     ArrowRight: { x: frame.x + step * mirrored },
