@@ -66,8 +66,8 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             default=TARGETS[0],
             show_default=True,
             help="Format of the files; ort is onnxruntime's mobile format, with the operators that it needs;"
-            " triton adds a model repository of Triton Inference Server; web implies --quantize and adds a page that"
-            " runs the int8 file in a browser.",
+            " triton adds a model repository of Triton Inference Server; web adds a page for browsers, and an"
+            " int8 file.",
         ),
         click.option("--data", "source", metavar="SRC", help="The training data, if it has moved since."),
         click.option(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 #: The target that adds a page for browsers to the ONNX files.
 WEB = "web"
-#: What an export is made as: ONNX, onnxruntime's own format for phones and reduced builds, or ONNX with a model
+#: What an export is made as: ONNX, onnxruntime's own for phones and reduced builds, or ONNX with a model
 #: repository of Triton Inference Server or a page for browsers beside it.
 TARGETS = ("onnx", "ort", "triton", WEB)
 #: The packages that decide what an exported file looks like.
