@@ -50,6 +50,7 @@ def test_several_teachers_after_one_option(teachers):
     assert len(run.teachers) == 2
 
 
+@pytest.mark.slow
 def test_the_option_may_be_repeated_and_seeds_given(teachers):
     result = distill(
         "--teachers", teachers[0], "--teachers", teachers[1], "--seeds", 2, "--json", "--out", "two"

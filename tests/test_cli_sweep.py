@@ -71,6 +71,7 @@ def outcome(tmp_path_factory):
         yield root / "s", first, result
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on(outcome):
     path, first, result = outcome
     good = Run(path / GOOD)
@@ -82,6 +83,7 @@ def test_an_unfinished_run_goes_on(outcome):
     assert epochs[0].startswith(f"{GOOD} | epoch 2/2  loss ")
 
 
+@pytest.mark.slow
 def test_a_failing_run_stands_in_the_table_and_stops_nothing(outcome):
     path, _, result = outcome
     assert result.exit_code == 1

@@ -106,6 +106,7 @@ def test_interrupted_and_resumed(monkeypatch):
     assert result.stderr == "Error: my run: this run is finished; nothing to resume\n"
 
 
+@pytest.mark.slow
 def test_several_seeds(monkeypatch):
     from fertools.cli.progress import Progress
 
