@@ -1,0 +1,328 @@
+"""The page in a real browser: Chromium, driven by Playwright. Its screenshots go to the test's folder."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import io
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fertools import data
+from fertools.errors import ConfigError, WebError
+from fertools.runtime import Predictor
+from fertools.runtime.location import shipped_model
+from fertools.web import WebConfig, gather, write_page
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+pytestmark = pytest.mark.slow
+
+#: Debian's names; ``$FERTOOLS_TEST_CHROMIUM`` may name another.
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+
+COMPACT = shipped_model("compact")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = os.environ.get("FERTOOLS_TEST_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip("there is no Chromium")
+    return found
+
+
+def written(folder: Path, detector: str | None = None) -> Path:
+    try:
+        parts = gather(WebConfig(detector=None if detector is None else Path(detector)))
+    except (ConfigError, WebError) as error:
+        pytest.skip(str(error))
+    assert COMPACT is not None
+    write_page(parts, COMPACT / "model.int8.onnx", folder)
+    return folder
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """What ``python -m http.server`` does, without a log."""
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[[Path], str]]:
+    """Serves a folder without any header of its own; gives the page's address."""
+    servers = []
+
+    def start(folder: Path) -> str:
+        handler = functools.partial(Server, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://localhost:{server.server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("site") / "web")
+
+
+@pytest.fixture(scope="module")
+def address(site: Path, serve: Callable[[Path], str]) -> str:
+    return serve(site)
+
+
+@pytest.fixture(scope="module")
+def launch(chromium: str) -> Iterator[Callable[..., Any]]:
+    """Starts a browser with these flags besides the usual ones; all of them are ended."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as driver:
+        yield lambda *more: driver.chromium.launch(executable_path=chromium, args=[*flags, *more])
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    started = launch()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page, loaded; that it asked another origin, or that a script failed, fails the test."""
+    context = browser.new_context()
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on(
+        "request", lambda request: problems.append(request.url) if foreign(request.url, address) else None
+    )
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.goto(address)
+    ready(opened)
+    yield opened
+    context.close()
+    assert not problems
+
+
+def foreign(url: str, address: str) -> list[str]:
+    """The address that was asked for, if it is not of the page's own origin."""
+    return [] if url.startswith((address, "blob:", "data:")) else [url]
+
+
+def ready(page: Any) -> None:
+    expect(page.locator("html[data-ready]")).to_be_attached(timeout=60_000)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def astronaut() -> np.ndarray:
+    picture: np.ndarray = pytest.importorskip("skimage.data").astronaut()
+    return picture
+
+
+def file(content: bytes, name: str = "photo.png", kind: str = "image/png") -> dict[str, Any]:
+    return {"name": name, "mimeType": kind, "buffer": content}
+
+
+def test_images() -> list[np.ndarray]:
+    """300 pictures of FER2013's test split, else drawn faces; a third of them in colour and larger."""
+    folder = os.environ.get("FERTOOLS_TEST_DATA")
+    faces = data.load(str(next(Path(folder).glob("fer2013.*"))) if folder else "synthetic")
+    images = list(faces.split("test").images[:300])
+    for index in range(0, len(images), 3):
+        shape = (100 + index, 90 + index // 2)
+        colour = np.stack([images[index], np.roll(images[index], 2, 0), 255 - images[index]], axis=2)
+        images[index] = np.asarray(Image.fromarray(colour).resize(shape))
+    return images
+
+
+test_images.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_three_hundred_images_are_answered_as_by_python(page: Any) -> None:
+    pictures = [png(image) for image in test_images()]
+    code = """async (pictures) => {
+        const { load } = await import("./fertools.js");
+        const predictor = await load("model.int8.onnx");
+        const answers = [];
+        for (const text of pictures) {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            answers.push((await predictor.predict(new Blob([bytes], { type: "image/png" }))).toJSON());
+        }
+        return { answers, isolated: crossOriginIsolated, backend: predictor.backend };
+    }"""
+    result = page.evaluate(code, [base64.b64encode(picture).decode() for picture in pictures])
+    assert result["isolated"] is False  # no COOP, no COEP
+    assert result["backend"]["provider"] == "wasm"
+    expected = Predictor("compact", providers="cpu", threads=1).predict_batch(pictures)
+    same = [one.label == answer["label"] for one, answer in zip(expected, result["answers"], strict=True)]
+    differences = [
+        abs(one.probabilities[label] - answer["probabilities"][label])
+        for one, answer in zip(expected, result["answers"], strict=True)
+        for label in one.probabilities
+    ]
+    assert len(same) == 300
+    assert sum(same) >= 299
+    assert max(differences) <= 0.02
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "size"), [("desktop", (1280, 860)), ("phone", (390, 844))])
+def test_a_portrait_in_a_frame_is_happy(
+    browser: Any, address: str, tmp_path: Path, scheme: str, name: str, size: tuple[int, int]
+) -> None:
+    """At both sizes and in both colour schemes: the frame is put over the face by the keyboard."""
+    phone = name == "phone"
+    view = {"width": size[0], "height": size[1]}
+    context = browser.new_context(viewport=view, color_scheme=scheme, has_touch=phone, is_mobile=phone)
+    page = context.new_page()
+    page.goto(address)
+    ready(page)
+    page.set_input_files("#choose", file(png(astronaut())))
+    expect(page.locator("#label")).not_to_have_text("–")
+    page.locator("#size").evaluate(
+        "(slider) => { slider.value = 51; slider.dispatchEvent(new Event('input')) }"
+    )
+    frame = page.locator("#frame")
+    frame.focus()
+    # To the square that OpenCV's cascade finds, (177, 66) to (272, 161): as far as the keys' steps go.
+    wanted, shown = 225 / 512, page.locator("#picture").bounding_box()
+    for key, axis, target in (("ArrowLeft", "x", wanted), ("ArrowUp", "y", 113 / 512)):
+        for _ in range(150):
+            box = frame.bounding_box()
+            length = "width" if axis == "x" else "height"
+            if box[axis] + box[length] / 2 - shown[axis] <= target * shown[length]:
+                break
+            frame.press(key)
+    expect(page.locator("#label")).to_have_text("Happy")
+    assert page.locator("[role=meter]").count() == 7
+    page.wait_for_timeout(400)
+    page.screenshot(path=tmp_path / f"{name}-{scheme}.png", full_page=True)
+    wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1], "the page scrolls sideways"
+    context.close()
+
+
+def test_the_detector_finds_the_portrait(
+    browser: Any, serve: Callable[[Path], str], tmp_path: Path, yunet: str
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(serve(written(tmp_path / "web", yunet)))
+    ready(page)
+    page.set_input_files("#choose", file(png(astronaut())))
+    expect(page.locator("#label")).to_have_text("Happy", timeout=30_000)
+    expect(page.locator(".face")).to_have_count(1)
+    page.set_input_files("#choose", file(png(np.full((300, 400, 3), 90, np.uint8))))
+    expect(page.locator("#note")).to_contain_text("No face was found", timeout=30_000)
+    expect(page.locator("#label")).to_have_text("–")
+    context.close()
+
+
+def y4m(path: Path, frames: list[np.ndarray]) -> None:
+    """An uncompressed video, as Chromium's fake camera plays it: YUV 4:2:0 by BT.601."""
+    height, width = frames[0].shape[:2]
+    with path.open("wb") as target:
+        target.write(f"YUV4MPEG2 W{width} H{height} F30:1 Ip A1:1 C420\n".encode())
+        for frame in frames:
+            ycbcr = np.asarray(Image.fromarray(frame).convert("YCbCr"))
+            target.write(b"FRAME\n" + ycbcr[:, :, 0].tobytes())
+            target.write(ycbcr[::2, ::2, 1].tobytes() + ycbcr[::2, ::2, 2].tobytes())
+
+
+def test_frames_of_a_camera_flow(launch: Callable[..., Any], address: str, tmp_path: Path) -> None:
+    picture = astronaut()
+    y4m(tmp_path / "camera.y4m", [picture[20 + i : 260 + i, 60 + i : 380 + i] for i in range(30)])
+    flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    started = launch(*flags, f"--use-file-for-fake-video-capture={tmp_path}/camera.y4m")
+    page = started.new_context(permissions=["camera"]).new_page()
+    page.goto(address)
+    ready(page)
+    page.click("#camera")
+    expect(page.locator("#rate")).to_contain_text("a second", timeout=30_000)
+    expect(page.locator("#label")).not_to_have_text("–")
+    seen = "() => document.querySelector('#seen').toDataURL()"
+    pictures = set()
+    for _ in range(50):
+        pictures.add(page.evaluate(seen))
+        if len(pictures) >= 3:
+            break
+        page.wait_for_timeout(100)
+    assert len(pictures) >= 3, "the network is given new frames"
+    page.click("#camera")
+    expect(page.locator("#empty")).to_be_visible()
+    started.close()
+
+
+def test_a_refused_camera_is_told(page: Any) -> None:
+    page.context.clear_permissions()
+    refuse = """() => {
+        navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));
+    }"""
+    page.evaluate(refuse)
+    page.click("#camera")
+    expect(page.locator("#message")).to_contain_text("The camera was refused")
+    page.set_input_files("#choose", file(png(astronaut())))
+    expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_text_file_dropped_as_a_photo_is_told(page: Any) -> None:
+    drop = """() => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File(["hello"], "notes.txt", { type: "text/plain" }));
+        document.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, cancelable: true }));
+    }"""
+    page.evaluate(drop)
+    expect(page.locator("#message")).to_contain_text("notes.txt: not an image that this browser can read")
+
+
+def test_a_truncated_model_is_told(
+    browser: Any, serve: Callable[[Path], str], site: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(site, tmp_path / "web"))
+    model = folder / "model.int8.onnx"
+    model.write_bytes(model.read_bytes()[:-5000])
+    page = browser.new_page()
+    page.goto(serve(folder))
+    expect(page.locator("#message")).to_contain_text(
+        "model.int8.onnx: not a model exported by fertools", timeout=30_000
+    )
+    expect(page.locator("#choose")).to_be_disabled()
+    page.close()
+
+
+def test_it_works_without_its_server(browser: Any, site: Path) -> None:
+    """Once loaded: the service worker has all of it."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://localhost:{server.server_port}/")
+    ready(page)
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    server.shutdown()
+    server.server_close()
+    page.reload()
+    ready(page)
+    page.set_input_files("#choose", file(png(astronaut())))
+    expect(page.locator("#label")).not_to_have_text("–")
+    context.close()
