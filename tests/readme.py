@@ -91,7 +91,8 @@ def result() -> str:
     lines += [
         "",
         f"FER2013's PrivateTest, {verification['images']:,} images (de-duplicated:"
-        f" {verification['images_unseen']:,}), never used to choose anything; a single view but for the"
+        f" {verification['images_unseen']:,}), which no automated choice reads; it was looked at after each"
+        " export of the candidates ([recipe](recipe.md)). A single view but for the"
         " column of flip views (the mean over an image and its mirror). Trained on the Training images;"
         " epochs were chosen on PublicTest, and so was the one temperature that sets the confidence right"
         f" (ECE: expected calibration error, 15 bins). Times: {environment['timing']};"

@@ -176,9 +176,14 @@ def test_seeds_are_told(document):
     assert "one training seed (0)" in model_card(document)
     document["training"]["seeds"] = {
         "seeds": [0, 1, 2],
-        "validation": {"mean": 0.625, "deviation": 0.01},
-        "test": {"mean": 0.5, "deviation": 0.0125},
+        "validation": {"values": [0.635, 0.625, 0.615], "mean": 0.625, "deviation": 0.01},
+        "test": {"values": [0.5, 0.4875, 0.5125], "mean": 0.5, "deviation": 0.0125},
+        "best": 0,
     }
     card = model_card(document)
     assert "training seed 0, the best on the validation split of seeds 0, 1, 2" in card
     assert "validation 62.50% ± 1.00%, test 50.00% ± 1.25%" in card
+    assert "seed 1 62.50% and 48.75%" in card
+    document["training"]["seeds"]["best"] = 2
+    card = model_card(document)
+    assert "training seed 0, one of seeds 0, 1, 2, of which 2 is the best on the validation split" in card

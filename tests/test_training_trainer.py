@@ -259,7 +259,7 @@ def test_a_student_comes_closer_to_its_teachers(finished, tmp_path):
     distances = {}
     for share in (0.0, 0.99):
         options = {"distillation": DistillConfig(label_share=share), "teachers": [finished.path]}
-        run = create(tmp_path / str(share), settings, wrong, **options)
+        run = create(tmp_path / str(share), settings, wrong, other_data=True, **options)
         train(run, wrong)
         images = right.split("train").images
         student, teacher = (probabilities(keras.saving.load_model(r.best), images) for r in (run, finished))
@@ -373,3 +373,25 @@ def test_precision(wanted, has_bfloat16, resolved):
 
 def test_dtype_policy_is_left_as_it_was(finished):
     assert keras.config.dtype_policy().name == "float32"
+
+
+def test_what_was_made_from_other_data_is_refused(finished, tmp_path):
+    """Its training images may be test images here. Where that is meant, the run says so."""
+    other = dataset(seed=9)
+    teaching = {"distillation": DistillConfig(), "teachers": [finished.path]}
+    for given in ({"weights": finished.best}, teaching):
+        with pytest.raises(RunError, match=r"was trained on other data .* --other-data"):
+            create(tmp_path / "run", source=other, **given)
+        assert not (tmp_path / "run").exists()
+    run = create(tmp_path / "run", source=other, weights=finished.best, other_data=True)
+    assert (
+        run.facts["data"]["notes"][-1]
+        == f"{finished.path.name}/best.keras was trained on other data, synthetic"
+    )
+
+
+def test_weights_of_unknown_origin_are_told(finished, tmp_path):
+    copied = tmp_path / "copied.keras"
+    copied.write_bytes(finished.best.read_bytes())
+    run = create(tmp_path / "run", weights=copied)
+    assert run.facts["data"]["notes"] == ["what copied.keras was trained on is not known"]

@@ -112,6 +112,7 @@ def command(
         base.weights,
         None if old is not None else TEACHING,
         () if old is not None else (base.path,),
+        other_data=True,
     )
     talk(f"Run: {run.path}, on {device.kind}, {device.name}, {run.facts['precision']}")
     try:

@@ -22,7 +22,10 @@ from fertools.training import Run
     help="Data set.  [default: $FERTOOLS_DATA, else the run's, else synthetic]",
 )
 @click.option(
-    "--split", type=click.Choice(data.SPLITS), default="test", show_default=True, help="Which images."
+    "--split",
+    type=click.Choice(data.SPLITS),
+    help="Which images.  [default: validation for a run or .keras file, where something may still be"
+    " chosen; test for an export]",
 )
 @precision_option
 @views_option
@@ -33,7 +36,7 @@ from fertools.training import Run
 def command(
     model: Path,
     source: str | None,
-    split: str,
+    split: str | None,
     precision: str,
     views: str,
     plot: Path | None,
@@ -45,6 +48,8 @@ def command(
     whole split, and without the images that also stand in another split.
     """
     run = Run.open(model) if is_run(model) else None
+    # What is chosen by the test split flatters itself there, so before an export it is read by name only.
+    split = split or ("validation" if run is not None or model.suffix == ".keras" else "test")
     if source is None and run is not None and not os.environ.get("FERTOOLS_DATA"):
         source = run.facts["data"]["source"]
         talk(f"No --data: {source}, as in training.")

@@ -174,8 +174,7 @@ def write_export(
     for member in members:
         talk(
             f"Member: {member['name']}, {member['model']}, share {member['share']:.4g}:"
-            f" {member['validation_accuracy']:.2%} on the validation split,"
-            f" {member['test_accuracy']:.2%} on test"
+            f" {member['validation_accuracy']:.2%} on the validation split"
         )
     talk(f"Calibration: {done.calibration}")
     talk(f"Wrote {folder}/: {', '.join(sorted(file.name for file in folder.iterdir()))}")

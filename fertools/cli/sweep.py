@@ -49,6 +49,7 @@ def command(
     source: str | None,
     out: Path,
     weights: str | None,
+    other_data: bool,
     recipe: str | None,
     seeds: int | None,
     tensorboard: bool,
@@ -73,7 +74,12 @@ def command(
         if failure:
             failed.append(name)
 
-    words = ["--data", source, *(["--tensorboard"] if tensorboard else [])]
+    words = [
+        "--data",
+        source,
+        *(["--other-data"] if other_data else []),
+        *(["--tensorboard"] if tensorboard else []),
+    ]
     commands = {name: [*_command(sweep.run(name), configs[name], weights), *words] for name in waiting}
     try:
         side_by_side(commands, _places([configs[name] for name in waiting]), say=talk, ended=ended)

@@ -33,6 +33,7 @@ def command(
     out: Path | None,
     resume: Path | None,
     weights: str | None,
+    other_data: bool,
     recipe: str | None,
     seeds: int | None,
     tensorboard: bool,
@@ -46,7 +47,14 @@ def command(
     unfinished in it.
     """
     if resume:
-        if out or weights or recipe or seeds or any(value is not None for value in options.values()):
+        if (
+            out
+            or weights
+            or other_data
+            or recipe
+            or seeds
+            or any(value is not None for value in options.values())
+        ):
             raise click.UsageError(
                 "--resume keeps the run's own options; only --data, --tensorboard and --json go with it."
             )
@@ -57,6 +65,7 @@ def command(
             source,
             out,
             weights=weights,
+            other_data=other_data,
             seeds=seeds,
             tensorboard=tensorboard,
             as_json=as_json,

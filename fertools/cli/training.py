@@ -82,6 +82,11 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
             help="Train N runs into RUN/seed-..., with this and the next seeds.  [default: one run]",
         ),
         click.option(
+            "--other-data",
+            is_flag=True,
+            help="Weights or teachers were trained on other data than --data, and that is meant.",
+        ),
+        click.option(
             "--weights",
             metavar="imagenet|none|FILE",
             callback=_weights,
@@ -127,6 +132,7 @@ def start_runs(
     seeds: int | None = None,
     distillation: DistillConfig | None = None,
     teachers: Sequence[Path] = (),
+    other_data: bool = False,
     tensorboard: bool,
     as_json: bool,
 ) -> None:
@@ -148,7 +154,17 @@ def start_runs(
         configs = {seed_folder(path, each.seed): each for each in seeded(config, seeds)}
     # All are made before the first is trained, so that an interruption leaves what --resume needs.
     runs = [
-        new_run(place, each, dataset, _lasting(source), device, weights, distillation, teachers)
+        new_run(
+            place,
+            each,
+            dataset,
+            _lasting(source),
+            device,
+            weights,
+            distillation,
+            teachers,
+            other_data=other_data,
+        )
         for place, each in configs.items()
     ]
     _train(path, runs, dataset, device, tensorboard=tensorboard, as_json=as_json)

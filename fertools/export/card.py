@@ -93,10 +93,22 @@ def _seeds(training: dict[str, Any]) -> str:
     validation, test = (
         f"{seeds[name]['mean']:.2%} ± {seeds[name]['deviation']:.2%}" for name in ("validation", "test")
     )
+    others = ", ".join(map(str, seeds["seeds"]))
+    best = seeds["best"]
+    place = (
+        f"the best on the validation split of seeds {others}"
+        if this == best
+        else f"one of seeds {others}, of which {best} is the best on the validation split"
+    )
+    each = "; ".join(
+        f"seed {seed} {on_validation:.2%} and {on_test:.2%}"
+        for seed, on_validation, on_test in zip(
+            seeds["seeds"], seeds["validation"]["values"], seeds["test"]["values"], strict=True
+        )
+    )
     return (
-        f"training seed {this}, the best on the validation split of seeds"
-        f" {', '.join(map(str, seeds['seeds']))} (validation {validation}, test {test},"
-        " mean and standard deviation, Keras, single view)"
+        f"training seed {this}, {place} (validation {validation}, test {test}, mean and standard deviation,"
+        f" Keras, single view; {each})"
     )
 
 
@@ -111,7 +123,8 @@ def _training(document: dict[str, Any]) -> list[str]:
         made = [
             f"Images: {counts}. Best of {training['epochs']} epochs by validation accuracy: epoch"
             f" {training['best_epoch']}, {training['validation_accuracy']:.2%}. Computed in"
-            f" {training['precision']} by {device['backend']} on {device['name']}.",
+            f" {training['precision']} by {device['backend']} on {device['name']}, with fertools"
+            f" {training['versions'].get('fertools', 'of unknown version')}.",
             *_start(training["weights"]),
             *_distillation(training["distillation"]),
         ]

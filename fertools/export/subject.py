@@ -16,7 +16,7 @@ from fertools.evaluation import accuracy
 from fertools.reading import read_text
 from fertools.training import Run
 from fertools.training.provenance import label
-from fertools.training.seeds import siblings
+from fertools.training.seeds import best_seed, siblings
 
 if TYPE_CHECKING:
     import keras
@@ -119,7 +119,10 @@ class FinishedRun:
 
 
 def _seeds(run: Run, dataset: Dataset) -> dict[str, Any] | None:
-    """Accuracies of the best networks of all seeds that ``run`` was trained with; None if there is one."""
+    """Accuracies of the best networks of all seeds that ``run`` was trained with, and the best of them.
+
+    None if there is but one.
+    """
     from fertools.models.prediction import load, probabilities
 
     runs = siblings(run)
@@ -133,7 +136,12 @@ def _seeds(run: Run, dataset: Dataset) -> dict[str, Any] | None:
     return {
         "seeds": [other.config.seed for other in runs],
         **{
-            name: {"mean": statistics.mean(accuracies), "deviation": statistics.stdev(accuracies)}
+            name: {
+                "values": accuracies,
+                "mean": statistics.mean(accuracies),
+                "deviation": statistics.stdev(accuracies),
+            }
             for name, accuracies in found.items()
         },
+        "best": best_seed(run).config.seed,
     }

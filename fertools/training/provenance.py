@@ -22,7 +22,7 @@ def label(path: Path) -> str:
 
 
 def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> str:
-    """The command that makes the run ``name``, with every option that is not the default recipe's.
+    """The command that makes the run ``name``, with every option: later defaults may be others.
 
     Arguments:
         name: the run's folder.
@@ -38,9 +38,8 @@ def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> s
     words += ["--data", "SRC", "--out", name]
     if weights:
         words += ["--weights", weights["name"]]
-    usual = TrainConfig().to_dict()
     for option, value in config.to_dict().items():
-        if value != usual[option]:
+        if value != "":
             words += [f"--{option.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
@@ -58,6 +57,23 @@ def earlier_commands(paths: Iterable[Path]) -> list[str]:
                 facts = json.loads(read_text(file))
                 commands.update(dict.fromkeys(find(facts, label(folder))))
     return list(commands)
+
+
+def origin(path: Path) -> dict[str, str] | None:
+    """Name and fingerprint of the data that a run, an export folder or a file in either was trained on.
+
+    None where nothing tells, as of a file that was copied away.
+    """
+    folder = path if path.is_dir() else path.parent
+    for file, keys in ((folder / "run.json", ("data",)), (folder / contract.REPORT_FILE, ("model", "data"))):
+        try:
+            facts: Any = json.loads(read_text(file))
+            for key in keys:
+                facts = facts[key]
+            return {key: str(facts[key]) for key in ("name", "fingerprint")}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _of_run(facts: Mapping[str, Any], name: str) -> list[str]:

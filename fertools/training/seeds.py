@@ -37,11 +37,32 @@ def open_runs(path: Path) -> list[Run]:
 
 
 def siblings(run: Run) -> list[Run]:
-    """The finished runs of all seeds that ``run`` was trained with, itself included."""
+    """The finished runs of all seeds: ``run``, and those beside it that differ in nothing but the seed."""
     path = run.path.resolve()
     if not path.name.startswith(PREFIX):
         return [run]
-    return [other for other in open_runs(path.parent) if other.finished]
+    return [other for other in open_runs(path.parent) if other.finished and _alike(run, other)]
+
+
+def _alike(one: Run, other: Run) -> bool:
+    """Whether two runs were told the same, but for the seed, and learned from the same data and networks."""
+    same_config = dataclasses.replace(one.config, seed=0) == dataclasses.replace(other.config, seed=0)
+    facts, others = one.facts, other.facts
+    return (
+        same_config
+        and facts["data"]["fingerprint"] == others["data"]["fingerprint"]
+        and all(facts.get(name) == others.get(name) for name in ("weights", "distillation"))
+    )
+
+
+def best_seed(run: Run) -> Run:
+    """The best of ``run`` and its siblings on the validation split; the first of equal ones."""
+    return max(siblings(run), key=validation_accuracy)
+
+
+def validation_accuracy(run: Run) -> float:
+    """Of a finished run's best network, a share."""
+    return float(run.metrics["validation"]["accuracy"])
 
 
 @dataclass(frozen=True)
@@ -58,7 +79,7 @@ class SeedSummary:
         """Sum finished runs up. Raises RunError for fewer than two."""
         if len(runs) < 2:
             raise RunError("a deviation needs two runs or more")
-        accuracies = tuple(float(run.metrics["validation"]["accuracy"]) for run in runs)
+        accuracies = tuple(map(validation_accuracy, runs))
         best = max(zip(accuracies, runs, strict=True), key=lambda pair: pair[0])[1]
         return cls(accuracies, statistics.mean(accuracies), statistics.stdev(accuracies), best)
 

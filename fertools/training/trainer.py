@@ -36,7 +36,7 @@ from fertools.training.inputs import ImageStore, Mixup
 from fertools.training.losses import SoftTargetLoss
 from fertools.training.optimizer import build_optimizer
 from fertools.training.parallel import check_agreement, check_split, split_over
-from fertools.training.provenance import earlier_commands, label, train_command
+from fertools.training.provenance import earlier_commands, label, origin, train_command
 from fertools.training.run import Run
 from fertools.training.state import load_state
 from fertools.training.statistics import IMAGES as STATISTICS_IMAGES
@@ -54,6 +54,8 @@ def new_run(
     weights: Path | str | None = None,
     distillation: DistillConfig | None = None,
     teachers: Sequence[Path] = (),
+    *,
+    other_data: bool = False,
 ) -> Run:
     """Make a run folder.
 
@@ -67,8 +69,11 @@ def new_run(
             networks that have them "imagenet", which Keras may download, or its ``.h5`` file of them.
         distillation: how ``teachers`` count; None to learn from the labels alone.
         teachers: runs, export folders or ``.keras`` files of networks of ours to learn from.
+        other_data: let ``weights`` and ``teachers`` be made from other data than ``dataset``, which may hold
+            images of its test split. The run's notes then say so.
 
-    Raises RunError if ``path`` is taken or a teacher has no finished epoch, DataError if the data lacks a
+    Raises RunError if ``path`` is taken, a teacher has no finished epoch, or one was made from other data,
+    DataError if the data lacks a
     train or validation split, ModelError if ``weights`` is damaged, of another network or not to be had, or a
     teacher is, ConfigError if there are no ImageNet weights for the network, it has no dropout to scale, or a
     batch cannot be split over the devices.
@@ -79,13 +84,15 @@ def new_run(
         check_split(min(config.batch_size, len(dataset.split("train"))))
     if 0 < config.dropout_scale < 1:
         scale_dropout(build(config.model), config.dropout_scale)  # can it?
+    given = [*teachers, *([Path(weights)] if weights is not None and _is_file_of_ours(weights) else [])]
+    notes = [note for path in given for note in _origin_notes(path, dataset, other_data=other_data)]
     facts: dict[str, Any] = {
         "data": {
             "source": source,
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "images": dataset.counts,
-            "notes": list(dataset.notes),
+            "notes": [*dataset.notes, *notes],
         },
         "device": asdict(device),
         "precision": resolve_precision(config, device),
@@ -104,8 +111,7 @@ def new_run(
                 for teacher, network in zip(teachers, networks, strict=True)
             ]
         }
-    made_from = [*teachers, *([Path(weights)] if weights else [])]
-    facts["commands"] = [*earlier_commands(made_from), train_command(label(path), config, facts)]
+    facts["commands"] = [*earlier_commands(given), train_command(label(path), config, facts)]
     return Run.create(path, config, facts, start, networks)
 
 
@@ -185,9 +191,32 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
     return run
 
 
+def _is_file_of_ours(weights: Path | str) -> bool:
+    """Whether these weights are a network of ours, not those of ImageNet."""
+    return weights != IMAGENET and Path(weights).suffix != ".h5"
+
+
+def _origin_notes(path: Path, dataset: Dataset, *, other_data: bool) -> list[str]:
+    """What is to be said of the data behind weights or a teacher; nothing if it is the run's own.
+
+    Raises RunError if it is other data and that is not meant: its training images may be test images here.
+    """
+    data = origin(path)
+    if data is None:
+        return [f"what {label(path)} was trained on is not known"]
+    if data["fingerprint"] == dataset.fingerprint:
+        return []
+    if not other_data:
+        raise RunError(
+            f"{path}: was trained on other data ({data['name']}) than {dataset.name}, perhaps on images that"
+            " are test images here; --other-data says that it is meant"
+        )
+    return [f"{label(path)} was trained on other data, {data['name']}"]
+
+
 def _start_network(name: str, weights: Path | str) -> keras.Model:
     """The network ``name`` with the weights that were asked for."""
-    if weights == IMAGENET or Path(weights).suffix == ".h5":
+    if not _is_file_of_ours(weights):
         with dtype_policy("float32"):
             return build_pretrained(name, str(weights))
     weights = Path(weights)
