@@ -72,7 +72,7 @@ def compare(
     Raises ModelError if no engine can run it, DataError without train images.
     """
     quantization = json.loads((folder / REPORT_FILE).read_text())["quantization"]
-    config = QuantizeConfig(**quantization or {})
+    config = QuantizeConfig.from_report(quantization) if quantization else QuantizeConfig()
     files: dict[str, Path] = {}
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -52,7 +52,7 @@ def control(folder: Path, dataset: Dataset, work: Path) -> Path:
     from fertools.runtime.metadata import METADATA_KEY, ModelInfo
 
     recipe = json.loads((folder / REPORT_FILE).read_text())["quantization"]
-    config = QuantizeConfig(**{**recipe, "reduce_range": False})
+    config = dataclasses.replace(QuantizeConfig.from_report(recipe), reduce_range=False)
     source = (folder / ONNX_FILE).read_bytes()
     key = digest(source, repr(config).encode(), dataset.fingerprint.encode())
     file = work / f"{folder.name}-8bit-{key}.onnx"

@@ -6,7 +6,7 @@ import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,11 @@ class QuantizeConfig:
                 f" ask for at most {available}"
             )
         return self
+
+    @classmethod
+    def from_report(cls, document: dict[str, Any]) -> QuantizeConfig:
+        """The configuration that an export's report tells, beside what came of it."""
+        return cls(**{field.name: document[field.name] for field in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
