@@ -158,16 +158,17 @@ def measure(timers: dict[str, Timer], files: dict[str, Path], rounds: int, runs:
 def table(document: dict[str, Any]) -> str:
     """The result in Markdown."""
     engines = document["engines"]
+    others = ", ".join(engine for engine in engines if engine != "native")
     lines = [
-        f"| | | {' | '.join(f'{engine} ms' for engine in engines)} | to native |",
+        f"| | | {' | '.join(f'{engine} ms' for engine in engines)} | {others} to native |",
         f"|---|---|{'---|' * len(engines)}---|",
     ]
     for row in document["rows"]:
         ms = row["ms"]
-        others = [f"{ms[engine] / ms['native']:.1f}" for engine in engines if engine != "native"]
+        ratios = [f"{ms[engine] / ms['native']:.1f}" for engine in engines if engine != "native"]
         lines.append(
             f"| {row['model']} | {row['precision']} | {' | '.join(f'{ms[engine]:.2f}' for engine in engines)}"
-            f" | {', '.join(others)} |"
+            f" | {', '.join(ratios)} |"
         )
     lines.append("")
     for model in dict.fromkeys(row["model"] for row in document["rows"]):
