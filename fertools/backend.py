@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -129,29 +127,6 @@ def select_device(wanted: str, devices: str = "one") -> Device:
     limit = next((os.environ[variable] for variable in ISA_LIMITS if variable in os.environ), "")
     has_bfloat16 = bool(BFLOAT16_FLAGS & flags) and limit.lower() not in WITHOUT_BFLOAT16
     return Device(backend, "cpu", several + name, has_bfloat16)
-
-
-#: Prints the number of GPUs that Keras' backend sees.
-COUNT_GPUS = """
-from fertools.backend import import_keras, select_device
-gpu = select_device("auto").kind == "gpu"
-print(len(import_keras().distribution.list_devices()) if gpu else 0)
-"""
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that Keras' backend sees, each as CUDA_VISIBLE_DEVICES names it; none without one.
-
-    A process of its own looks, so that this one neither loads the backend nor keeps memory of a GPU.
-    Raises ProviderError if the backend does not start there.
-    """
-    done = subprocess.run([sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise ProviderError(f"cannot count the GPUs: a process that looks for them fails: {last}")
-    count = int(done.stdout)
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return names.split(",")[:count] if names else [str(number) for number in range(count)]
 
 
 def _tensorflow_gpu(hide: bool) -> str | None:

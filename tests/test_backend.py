@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from fertools import backend
-from fertools.backend import import_keras, select_device, visible_gpus
+from fertools.backend import import_keras, select_device
 from fertools.errors import ConfigError, MissingExtraError, ProviderError
 from fertools.processor import processor
 
@@ -91,23 +91,6 @@ def test_stderr_is_held_back_and_restored(monkeypatch, capfd):
     import_keras()
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
-
-
-@pytest.mark.parametrize(
-    ("setting", "names"), [(None, ["0", "1"]), ("", ["0", "1"]), ("3,GPU-8f2,5", ["3", "GPU-8f2"])]
-)
-def test_gpus_by_the_names_that_choose_them(monkeypatch, setting, names):
-    monkeypatch.setattr(backend, "COUNT_GPUS", "print(2)")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if setting is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
-    assert visible_gpus() == names
-
-
-def test_gpus_are_not_counted_where_the_backend_does_not_start(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "nonsense")
-    with pytest.raises(ProviderError, match=r"cannot count the GPUs: .*set KERAS_BACKEND to "):
-        visible_gpus()
 
 
 def run(code, **options):

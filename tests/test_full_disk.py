@@ -119,12 +119,12 @@ def test_a_full_disk_under_a_sweep(here, monkeypatch):
     """What failed cannot even be noted; that ends the sweep, and the same command goes on."""
     from fertools.cli import sweep
 
-    def side_by_side(commands, places, *, say, ended):
-        for name in commands:
+    def train_all(jobs, **_):
+        for name in jobs:
             with full_disk():
-                ended(name, "the disk is full")
+                yield name, "the disk is full"
 
-    monkeypatch.setattr(sweep, "side_by_side", side_by_side)
+    monkeypatch.setattr(sweep, "train_all", train_all)
     words = ["sweep", "--set", "ema=0.5", "--out", "s", *OPTIONS, "--device", "cpu"]
     assert refused(run(*words), "s/sweep.json: cannot be written", "File too large")
     assert Sweep(Path("s")).failures == {}

@@ -11,6 +11,7 @@ from fertools.cli.common import json_option
 from fertools.cli.training import (
     chosen_config,
     data_option,
+    engine_options,
     new_run_options,
     out_option,
     resume_runs,
@@ -26,6 +27,7 @@ from fertools.cli.training import (
     "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run."
 )
 @new_run_options
+@engine_options
 @tensorboard_option
 @json_option
 def command(
@@ -36,6 +38,7 @@ def command(
     other_data: bool,
     recipe: str | None,
     seeds: int | None,
+    engine: dict[str, Any],
     tensorboard: bool,
     as_json: bool,
     **options: Any,
@@ -58,7 +61,7 @@ def command(
             raise click.UsageError(
                 "--resume keeps the run's own options; only --data, --tensorboard and --json go with it."
             )
-        resume_runs(resume, source, tensorboard=tensorboard, as_json=as_json)
+        resume_runs(resume, source, engine=engine, tensorboard=tensorboard, as_json=as_json)
     else:
         start_runs(
             chosen_config(recipe, options),
@@ -67,6 +70,7 @@ def command(
             weights=weights,
             other_data=other_data,
             seeds=seeds,
+            engine=engine,
             tensorboard=tensorboard,
             as_json=as_json,
         )

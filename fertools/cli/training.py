@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ import click
 
 from fertools import data
 from fertools.cli.common import RUNS, default_source, emit, talk
-from fertools.errors import ConfigError, WriteError
+from fertools.errors import ConfigError, RunError, WriteError
 from fertools.models import IMAGENET, NETWORKS, find
 from fertools.training import AUGMENTATIONS, RECIPES, Run, TrainConfig, recipe
 from fertools.training.config import BALANCES, DEVICE_COUNTS, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from fertools.training.seeds import SeedSummary, open_runs, seed_folder, seeded
+from fertools.training.spread import End, Job, Train, here, on_ray
 
 if TYPE_CHECKING:
     from fertools.backend import Device
@@ -98,6 +100,10 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+#: Where several runs are trained, and where they are if nothing else is said.
+ENGINES = ("local", "ray")
+HERE: Mapping[str, Any] = {"engine": ENGINES[0], "address": None, "cpus": 1, "gpus": None}
+
 data_option = click.option(
     "--data", "source", metavar="SRC", help="Data set.  [default: $FERTOOLS_DATA, else synthetic]"
 )
@@ -110,6 +116,69 @@ out_option = click.option(
 tensorboard_option = click.option(
     "--tensorboard", is_flag=True, help="Also write TensorBoard logs into the run folder."
 )
+
+
+def engine_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where several runs are trained; the command gets them as one, ``engine``."""
+
+    @functools.wraps(function)
+    def command(
+        *args: Any, engine: str, address: str | None, cpus: int | None, gpus: float | None, **options: Any
+    ) -> None:
+        if engine == "local" and (address or cpus or gpus is not None):
+            raise click.UsageError("--address, --cpus-per-run and --gpus-per-run go with --engine ray.")
+        how = {"engine": engine, "address": address, "cpus": cpus or 1, "gpus": gpus}
+        function(*args, engine=how, **options)
+
+    for option in (
+        click.option(
+            "--gpus-per-run",
+            "gpus",
+            type=click.FloatRange(min=0),
+            metavar="N",
+            help="On Ray.  [default: 1 if the cluster has any]",
+        ),
+        click.option(
+            "--cpus-per-run", "cpus", type=click.IntRange(min=1), metavar="N", help="On Ray.  [default: 1]"
+        ),
+        click.option(
+            "--address", help="The Ray cluster's, e.g. auto.  [default: $RAY_ADDRESS, else this machine]"
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default=ENGINES[0],
+            show_default=True,
+            help="Where several runs are trained: here one after the other, or side by side on Ray.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def train_all(
+    jobs: Mapping[str, Job], *, engine: str, address: str | None, cpus: int, gpus: float | None
+) -> Iterator[End]:
+    """Complete ``jobs``, telling how it goes; gives the end of each."""
+    if engine == "ray":
+        ends = on_ray(jobs, address=address, cpus=cpus, gpus=gpus)
+    else:
+        ends = here(jobs, _with_progress)
+    for name, failure in ends:
+        talk(f"{name}: {failure or _best_epoch(Run(jobs[name].path))}")
+        yield name, failure
+
+
+def _with_progress(job: Job) -> Train:
+    from fertools.cli.progress import train_with_progress
+
+    talk(f"Run: {job.path}")
+    return functools.partial(train_with_progress, tensorboard=job.tensorboard)
+
+
+def _best_epoch(run: Run) -> str:
+    metrics = run.metrics
+    return f"best epoch {metrics['best_epoch']}, validation accuracy {metrics['validation']['accuracy']:.2%}"
 
 
 def chosen_config(name: str | None, options: dict[str, Any]) -> TrainConfig:
@@ -133,6 +202,7 @@ def start_runs(
     distillation: DistillConfig | None = None,
     teachers: Sequence[Path] = (),
     other_data: bool = False,
+    engine: Mapping[str, Any] = HERE,
     tensorboard: bool,
     as_json: bool,
 ) -> None:
@@ -167,17 +237,24 @@ def start_runs(
         )
         for place, each in configs.items()
     ]
-    _train(path, runs, dataset, device, tensorboard=tensorboard, as_json=as_json)
+    _train(path, runs, source, dataset, device, engine, tensorboard=tensorboard, as_json=as_json)
 
 
-def resume_runs(path: Path, source: str | None, *, tensorboard: bool, as_json: bool) -> None:
+def resume_runs(
+    path: Path,
+    source: str | None,
+    *,
+    engine: Mapping[str, Any] = HERE,
+    tensorboard: bool,
+    as_json: bool,
+) -> None:
     """Go on with the run at ``path``, or with all unfinished ones of a folder of seeds."""
     runs = open_runs(path)
     if len(runs) == 1:
         runs[0].check_unfinished()
     source = source or runs[0].facts["data"]["source"]
     device, dataset = _prepare(runs[0].config, source)
-    _train(path, runs, dataset, device, tensorboard=tensorboard, as_json=as_json)
+    _train(path, runs, source, dataset, device, engine, tensorboard=tensorboard, as_json=as_json)
 
 
 def _prepare(config: TrainConfig, source: str) -> tuple[Device, data.Dataset]:
@@ -197,8 +274,10 @@ def _prepare(config: TrainConfig, source: str) -> tuple[Device, data.Dataset]:
 def _train(
     path: Path,
     runs: Sequence[Run],
+    source: str,
     dataset: data.Dataset,
     device: Device,
+    engine: Mapping[str, Any],
     *,
     tensorboard: bool,
     as_json: bool,
@@ -206,10 +285,14 @@ def _train(
     """Train the unfinished ones of ``runs``, which lie in ``path``, and report all of them."""
     from fertools.cli.progress import train_with_progress
 
+    waiting = [run for run in runs if not run.finished]
     for run in runs:
         if run.finished:
             talk(f"Run: {run.path}, finished before")
-            continue
+    if engine["engine"] == "ray":
+        _train_on_ray(path, waiting, source, engine, tensorboard)
+        waiting = []
+    for run in waiting:
         talk(f"Device: {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
         talk(f"Run: {run.path}")
         try:
@@ -238,6 +321,20 @@ def _train(
         emit(document)
     else:
         click.echo("\n".join(str(run.path) for run in runs))
+
+
+def _train_on_ray(
+    path: Path, runs: Sequence[Run], source: str, engine: Mapping[str, Any], tensorboard: bool
+) -> None:
+    """Train ``runs``, which lie in ``path``, side by side. Raises RunError if one fails."""
+    jobs = {run.name: Job(run.path, run.config, source, tensorboard=tensorboard) for run in runs}
+    try:
+        failures = {name: failure for name, failure in train_all(jobs, **engine) if failure}
+    except KeyboardInterrupt:
+        talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))} --engine ray")
+        raise SystemExit(130) from None
+    if failures:
+        raise RunError(f"{path}: {len(failures)} of {len(runs)} runs failed; go on with --resume {path}")
 
 
 def _lasting(source: str) -> str:

@@ -1,0 +1,129 @@
+"""Several runs: one after the other here, or each a task of Ray on whatever machine has room for it.
+
+Either way a run is a folder that ``complete`` makes or goes on with, so that a run that was interrupted, or
+whose machine is lost, is taken up after its last finished epoch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fertools import data
+from fertools.cluster import connected
+from fertools.errors import FertoolsError, WriteError
+from fertools.evaluation import is_run
+from fertools.training.config import TrainConfig
+from fertools.training.run import Run
+
+#: Trains a run of a data set to its end.
+Train = Callable[[Run, data.Dataset], object]
+#: The name of a run, and why it failed; None if it did not.
+End = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained to its end: its folder, what it is told, its data and what it starts from."""
+
+    path: Path
+    config: TrainConfig
+    source: str
+    weights: str | None = None
+    other_data: bool = False
+    tensorboard: bool = False
+
+    def absolute(self) -> Job:
+        """The same, to be found from any folder."""
+        source, weights = self.source, self.weights
+        if source != data.synthetic.NAME:
+            source = os.path.abspath(source)
+        if weights is not None and Path(weights).exists():
+            weights = os.path.abspath(weights)
+        return replace(self, path=self.path.absolute(), source=source, weights=weights)
+
+
+def complete(job: Job, train: Train | None = None) -> None:
+    """Make the run and train it, or go on with it. Raises what ``new_run`` and ``train`` raise."""
+    from fertools.backend import import_keras, select_device
+
+    import_keras()
+    from fertools.training import trainer
+
+    device = select_device(job.config.device, job.config.devices)
+    dataset, run = data.load(job.source), Run(job.path)
+    if run.finished:
+        return
+    if not is_run(job.path):
+        trainer.new_run(
+            job.path, job.config, dataset, job.source, device, job.weights, other_data=job.other_data
+        )
+    if train is not None:
+        train(run, dataset)
+    else:
+        trainer.train(run, dataset, tensorboard=job.tensorboard)
+
+
+def here(jobs: Mapping[str, Job], train: Callable[[Job], Train]) -> Iterator[End]:
+    """Complete all jobs, one after the other; one that fails stops no other.
+
+    Arguments:
+        jobs: name -> job.
+        train: how to train the run of a job.
+    """
+    for name, job in jobs.items():
+        try:
+            complete(job, train(job))
+        except WriteError:
+            raise
+        except Exception as error:  # the frameworks have errors of their own, e.g. of a GPU without memory
+            yield name, _reason(error)
+        else:
+            yield name, None
+
+
+def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: float | None) -> Iterator[End]:
+    """Complete all jobs on a Ray cluster, in the order that they end; one that fails stops no other.
+
+    All machines must have the folders and the data at the same paths, and fertools installed. A task whose
+    machine is lost is begun again elsewhere, and goes on after the last epoch that its run folder has.
+
+    Arguments:
+        jobs: name -> job.
+        address: as `fertools.cluster.connected` takes it.
+        cpus, gpus: what a run takes up; gpus None is one where the cluster has any and the run may use it.
+    """
+    with connected(address) as ray:
+        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+        task = ray.remote(_complete_in_task)
+        names = {}
+        for name, job in jobs.items():
+            wanted = float(has_gpus and job.config.device != "cpu") if gpus is None else gpus
+            options = {"num_cpus": cpus, "num_gpus": wanted, "max_retries": -1}
+            names[task.options(**options).remote(job.absolute(), cpus)] = name
+        while names:
+            (done,), _ = ray.wait([*names], num_returns=1)
+            try:
+                failure = ray.get(done)
+            except ray.exceptions.RayError as error:
+                failure = _reason(error)
+            yield names.pop(done), failure
+
+
+def _complete_in_task(job: Job, cpus: int) -> str | None:
+    """What runs in a process of Ray's; returns why it failed."""
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, str(cpus))
+    try:
+        complete(job)
+    except Exception as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Why something failed, in one line."""
+    text = next(iter(str(error).strip().splitlines()), "it says nothing")
+    return text if isinstance(error, FertoolsError) else f"{type(error).__name__}: {text}"
