@@ -310,7 +310,7 @@ print(len(faces), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     found, kib = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(kib) * unit < 8192 * 6144 * 4 + 100e6
-    assert int(found) == (1 if turn == 1 else 0)
+    assert (int(found) > 0) == (turn == 1)
 
 
 # Detectors
