@@ -39,9 +39,7 @@ def trained_once(layer, inputs):
 def test_computes_what_keras_does(dtype, tolerance, scale):
     inputs = np.random.default_rng(0).normal(3, 2, (6, 5, 4, 8)).astype(np.float32)
     if dtype != "float32" and BFLOAT16_FLAGS & processor()[1] and not select_device("cpu").has_bfloat16:
-        pytest.skip(
-            "TensorFlow takes oneDNN's bfloat16, as this processor has it, which oneDNN was forbidden"
-        )
+        pytest.skip("TensorFlow takes oneDNN's bfloat16, which oneDNN is forbidden here")
     options = {"scale": scale, "momentum": 0.9, "epsilon": 0.01, "dtype": dtype}
     expected = trained_once(keras.layers.BatchNormalization(**options), inputs)
     found = trained_once(FusedBatchNormalization(**options), inputs)
