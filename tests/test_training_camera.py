@@ -187,6 +187,7 @@ np.save(sys.argv[1], results)
 """
 
 
+@pytest.mark.slow
 def test_the_backends_agree_and_compile(tmp_path):
     """They draw other numbers, so it is the mean change of 64 images that is compared."""
     found = []

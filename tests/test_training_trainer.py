@@ -61,6 +61,7 @@ def assert_same(one, other):
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KILLED)
 def test_a_killed_run_ends_as_if_it_had_not_been(killed, name, tmp_path):
     run = killed[name]
