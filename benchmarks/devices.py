@@ -62,7 +62,9 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.resolve()
     kit = work / "kit"
-    with zipfile.ZipFile(write_kit(options.export, work / "kit.zip", images=options.images)) as archive:
+    work.mkdir(parents=True, exist_ok=True)
+    write_kit(options.export, work / "kit.zip", images=options.images)
+    with zipfile.ZipFile(work / "kit.zip") as archive:
         archive.extractall(kit)
     good = True
     for place, python in pythons(work, options.processors):

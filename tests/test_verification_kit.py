@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from tiny_model import tiny_export, tiny_info, tiny_proto
 
+from fertools.cli import main
 from fertools.contract import INT8_FILE, ONNX_FILE
 from fertools.data import synthetic
 from fertools.errors import DataError, GateError, ModelError
@@ -34,7 +37,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kit(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked kit. Not to be written to."""
     folder = tmp_path_factory.mktemp("kit")
-    with zipfile.ZipFile(write_kit(export, folder / "kit.zip", images=IMAGES)) as archive:
+    assert write_kit(export, folder / "kit.zip", images=IMAGES) == IMAGES
+    with zipfile.ZipFile(folder / "kit.zip") as archive:
         assert all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
         archive.extractall(folder / "unpacked")
     return folder / "unpacked"
@@ -82,8 +86,9 @@ def test_the_script_needs_nothing_of_ours(kit: Path) -> None:
 
 
 def test_the_same_kit_has_the_same_bytes(export: Path, tmp_path: Path) -> None:
-    first, second = (write_kit(export, tmp_path / f"{n}.zip", images=9).read_bytes() for n in (1, 2))
-    assert first == second
+    for name in ("first.zip", "second.zip"):
+        write_kit(export, tmp_path / name, images=9)
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
 
 
 def test_one_altered_weight_fails(kit: Path, tmp_path: Path) -> None:
@@ -172,8 +177,8 @@ def test_what_is_no_result_is_refused(export: Path, tmp_path: Path, text: str) -
 
 def test_own_data_travels_on_request(export: Path, tmp_path: Path) -> None:
     faces = synthetic.generate(0, 0, 40, seed=5)
-    archive = zipfile.ZipFile(write_kit(export, tmp_path / "kit.zip", faces, images=30))
-    with archive:
+    write_kit(export, tmp_path / "kit.zip", faces, images=30)
+    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
         archive.extractall(tmp_path / "kit")
     done = run(tmp_path / "kit", tmp_path)
     assert done.returncode == 0
@@ -189,6 +194,53 @@ def test_a_folder_without_models_has_no_kit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds no model file"):
         write_kit(tmp_path, tmp_path / "kit.zip")
     assert not (tmp_path / "kit.zip").exists()
+
+
+def test_the_commands(small_export: Path, tmp_path: Path) -> None:
+    """Write a kit, run it, read it back: the device stands in the report and on the card, once."""
+    folder = shutil.copytree(small_export, tmp_path / "out")
+    kit = tmp_path / "kit.zip"
+    done = CliRunner().invoke(main, ["verify", str(folder), "--kit", str(kit), "--images", "20"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"{kit}\n"
+    assert f"Next, with its result: fertools verify {folder} --device result.json" in done.stderr
+    with zipfile.ZipFile(kit) as archive:
+        archive.extractall(tmp_path / "kit")
+    assert run(tmp_path / "kit", tmp_path).returncode == 0
+    arguments = ["verify", str(folder), "--device", str(tmp_path / "result.json")]
+    for words in ([], ["--json"]):
+        done = CliRunner().invoke(main, [*arguments, *words])
+        assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["passed"] is True
+    report = json.loads((folder / "report.json").read_text())
+    (device,) = report["devices"]
+    assert device["images"] == 20
+    assert [row["agreement"] for row in device["files"]] == [1, 1]
+    card = (folder / "MODEL_CARD.md").read_bytes()
+    assert report["files"]["MODEL_CARD.md"]["sha256"] == hashlib.sha256(card).hexdigest()
+    assert b"## Devices\n\nImages of a kit" in card
+    assert device["processor"].encode() in card
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--kit", "kit.zip", "--device", "result.json"],
+        ["--images", "3"],
+        ["--kit", "kit.zip", "--other-data"],
+    ],
+)
+def test_options_that_do_not_go_together(words) -> None:
+    assert CliRunner().invoke(main, ["verify", "exported/mine", *words]).exit_code == 2
+
+
+def test_pictures_of_people_travel_by_name_only(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERTOOLS_DATA", str(tmp_path / "missing.csv"))
+    done = CliRunner().invoke(main, ["verify", str(export), "--kit", str(tmp_path / "kit.zip")])
+    assert done.exit_code == 0, done.output
+    assert "300 images, drawn faces." in done.stderr
 
 
 def library() -> Path | None:

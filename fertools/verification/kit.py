@@ -128,7 +128,7 @@ class DeviceReport:
         return "\n".join(lines)
 
 
-def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, images: int = IMAGES) -> Path:
+def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, images: int = IMAGES) -> int:
     """Write the kit of the export ``folder`` to ``path``.
 
     Arguments:
@@ -136,6 +136,8 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
         path: the zip to write.
         dataset: whose test images travel; None for drawn faces, which are nobody's picture.
         images: how many, at most all of the test split; drawn evenly from it by a fixed seed.
+
+    Returns the number of images in it.
 
     Raises ModelError if the export is missing or damaged, DataError if the data has no test split.
     """
@@ -191,7 +193,7 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
             entry = zipfile.ZipInfo(name)  # no time of day: the same bytes for the same kit
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
-    return path
+    return len(faces)
 
 
 def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> DeviceReport:
