@@ -20,7 +20,7 @@ from fertools.reading import reason
 #: ``fertools --help`` imports none of them; a test holds it equal to the command's own.
 COMMANDS = {
     "quickstart": ("quickstart", "Run the whole pipeline on synthetic faces."),
-    "data": ("data", "Inspect, preview and convert data sets of labelled faces."),
+    "data": ("data", "Inspect, preview, convert and make data sets of labelled faces."),
     "models": ("models", "List the networks that can be trained."),
     "train": ("train", "Train a network into a run folder."),
     "distill": ("distill", "Train a network to answer like others."),

@@ -1,14 +1,19 @@
-"""``fertools data``: inspect, preview and convert."""
+"""``fertools data``: inspect, preview, convert, and cut faces out of photos."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import shlex
 from pathlib import Path
 
 import click
+import numpy as np
 
 from fertools import data, files
 from fertools.cli.common import emit, json_option, talk
+from fertools.cli.photos import detector_option, make_finder, min_confidence_option
+from fertools.faces.collecting import SMALLEST_FACE
 
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws what is random."
@@ -17,7 +22,7 @@ seed_option = click.option(
 
 @click.group("data")
 def command() -> None:
-    """Inspect, preview and convert data sets of labelled faces.
+    """Inspect, preview, convert and make data sets of labelled faces.
 
     SRC is fer2013.csv or icml_face_data.csv, an .npz file, a pair of .npy files, a folder with train/ and
     test/ folders of images, or `synthetic` for drawn faces.
@@ -65,3 +70,74 @@ def convert(src: str, dst: str, force: bool, seed: int) -> None:
     dataset = data.read(src, seed=seed)
     data.write(dataset, dst, overwrite=force)
     talk(f"Wrote {len(dataset):,} images to {dst}. Next: fertools train --data {shlex.quote(dst)}")
+
+
+@command.command()
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@detector_option
+@min_confidence_option
+@click.option(
+    "--smallest",
+    type=click.FloatRange(min=1),
+    default=SMALLEST_FACE,
+    show_default=True,
+    help="Pixels across a face, at least.",
+)
+@click.option("--force", is_flag=True, help="Overwrite DST.")
+@seed_option
+@json_option
+def faces(
+    src: Path,
+    dst: Path,
+    detector: str | None,
+    min_confidence: float | None,
+    smallest: float,
+    force: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Cut the faces out of photos in folders named by class.
+
+    SRC holds folders called happy, Anger or 3, directly or within train/, valid/ and test/; without these, a
+    fifth of each class becomes the test split. DST is a .csv or .npz file, or a folder of PNGs. Each photo
+    must have one face: those with none, several or a small one, and duplicates, are left out. Beside DST
+    appear a contact sheet, DST-faces.png, and the list of what was left out and why, DST-left-out.csv.
+    """
+    from fertools.cli.progress import counting
+    from fertools.faces.collecting import collect
+
+    with counting("photos") as progress:
+        found = collect(
+            src, make_finder(detector, min_confidence), smallest=smallest, seed=seed, progress=progress
+        )
+    data.write(found.dataset, dst, overwrite=force)
+    sheet, listing = (dst.with_name(f"{dst.stem}-{name}") for name in ("faces.png", "left-out.csv"))
+    everything = dataclasses.replace(found.dataset, usage=np.zeros_like(found.dataset.usage))
+    most = int(np.bincount(found.dataset.labels).max())
+    with files.telling(sheet), files.replacing(sheet) as temporary:
+        data.preview(everything, "train", min(most, 100), seed).save(temporary, format="PNG")
+    with (
+        files.telling(listing),
+        files.replacing(listing) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(("photo", "reason"))
+        writer.writerows((each.path, each.reason) for each in found.left_out)
+    counts = found.dataset.counts
+    if as_json:
+        emit(
+            {
+                "data": str(dst),
+                "images": counts,
+                "left_out": [dataclasses.asdict(each) for each in found.left_out],
+                "contact_sheet": str(sheet),
+            }
+        )
+    else:
+        click.echo(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        for reason, count in found.reasons.items():
+            click.echo(f"left out, {reason}: {count:,}")
+    talk(f"Wrote {dst}, {sheet} and {listing}. Look at the contact sheet before you train.")
+    talk(f"Next: fertools adapt {shlex.quote(str(dst))}")

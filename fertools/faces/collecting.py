@@ -1,0 +1,155 @@
+"""From folders of photos, named by class, to a data set of faces in the training framing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fertools.contract import LABELS
+from fertools.data.dataset import Dataset
+from fertools.data.image_folder import CLASS_NAMES, SPLIT_NAMES
+from fertools.data.partition import with_drawn_test
+from fertools.errors import DataError, ImageError
+from fertools.faces.finder import FaceFinder
+
+#: Pixels across a face, at least: three quarters of the crop. docs/stress.md has what smaller faces cost.
+SMALLEST_FACE: Final = 36
+
+#: Files that are not photos, by their first letter or name; they are passed over without a word.
+_LITTER: Final = ("thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A photo that gave no face."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The faces that were found, and what was left out."""
+
+    dataset: Dataset
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason -> photos, the most frequent first; what is in brackets is left off."""
+        counts = Counter(each.reason.partition(" (")[0] for each in self.left_out)
+        return dict(counts.most_common())
+
+
+def collect(
+    folder: Path,
+    finder: FaceFinder,
+    *,
+    smallest: float = SMALLEST_FACE,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> Collection:
+    """Cut the one face out of every photo below ``folder``.
+
+    Arguments:
+        folder: holds folders named by class (``happy/``, ``Anger/``, ``3/``) of photos, directly or within
+            ``train/``, ``valid/`` and ``test/``. Without these, a fifth of each class is drawn as test.
+        finder: finds the faces.
+        smallest: pixels across a face, at least.
+        seed: draws the test split.
+        progress: gets the number of photos done and of all.
+
+    A photo is left out if it has no face, several (which one has the expression?), or one that is too small,
+    if it cannot be read, and if its crop or its file was there before.
+
+    Raises:
+        DataError: there are no photos in folders named by class, a folder's name is no class, or no photo
+            has a face.
+    """
+    photos = sorted(_photos(folder))
+    if not photos:
+        raise DataError(
+            f"{folder}: no photos in folders named by class; put them into folders called"
+            f" {', '.join(LABELS)}, perhaps within train/ and test/"
+        )
+    crops, labels, usages, left_out = [], [], [], []
+    seen: dict[bytes, Path] = {}
+    for done, (path, label, usage) in enumerate(photos, 1):
+        crop, reason = _crop(path, finder, smallest, seen)
+        if crop is None:
+            left_out.append(LeftOut(str(path.relative_to(folder)), reason))
+        else:
+            crops.append(crop)
+            labels.append(label)
+            usages.append(usage)
+        progress(done, len(photos))
+    if not crops:
+        raise DataError(
+            f"{folder}: none of the {len(photos)} photos has one face of at least {smallest:g} pixels:"
+            f" {left_out[0].path}: {left_out[0].reason}"
+        )
+    name, images = folder.resolve().name, np.stack(crops)
+    truth = np.array(labels, dtype=np.uint8)
+    if None in usages:
+        dataset = with_drawn_test(name, images, truth, seed)
+    else:
+        dataset = Dataset(name, images, truth, np.array(usages, dtype=np.uint8))
+    return Collection(dataset, tuple(left_out))
+
+
+def _crop(
+    path: Path, finder: FaceFinder, smallest: float, seen: dict[bytes, Path]
+) -> tuple[npt.NDArray[np.uint8] | None, str]:
+    """uint8 (48, 48) of the photo's face and "", or None and why not; ``seen`` remembers the crops."""
+    try:
+        faces = finder.find(path)
+    except ImageError as error:
+        return None, f"unreadable ({str(error).removeprefix(f'{path}: ')})"
+    if not faces:
+        return None, "no face"
+    if len(faces) > 1:
+        return None, f"several faces ({len(faces)})"
+    (face,) = faces
+    if face.frame.pixels < smallest:
+        return None, f"too small ({face.frame.pixels:.0f} pixels)"
+    digest = hashlib.sha256(face.crop.tobytes()).digest()
+    if digest in seen:
+        return None, f"duplicate (of {seen[digest].parent.name}/{seen[digest].name})"
+    seen[digest] = path
+    return face.crop, ""
+
+
+def _photos(folder: Path) -> Iterator[tuple[Path, int, int | None]]:
+    """Photo, label and usage code of all below the folder; no code where it has no folders of splits."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    tops = [path for path in _visible(folder) if path.is_dir()]
+    splits = [path for path in tops if path.name.lower() in SPLIT_NAMES]
+    if splits and len(splits) < len(tops):
+        other = next(path for path in tops if path not in splits)
+        raise DataError(
+            f"{folder}: holds {splits[0].name}/ beside {other.name}/; put all classes into splits"
+        )
+    for split in splits or [folder]:
+        usage = SPLIT_NAMES[split.name.lower()] if splits else None
+        for kind in _visible(split):
+            if not kind.is_dir():
+                continue  # licences and the like
+            if kind.name.lower() not in CLASS_NAMES:
+                known = ", ".join(CLASS_NAMES)
+                raise DataError(f"{kind}: its name is no class; known, in any case: {known}")
+            for photo in _visible(kind):
+                yield photo, CLASS_NAMES[kind.name.lower()], usage
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if not path.name.startswith(".") and path.name.lower() not in _LITTER:
+            yield path
