@@ -21,7 +21,7 @@ from fertools.cli.common import emit, json_option, talk
     multiple=True,
     default=(1, 64),
     show_default=True,
-    help="Images a call; may be given several times.",
+    help="Images per call; may be given several times.",
 )
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the milliseconds an image as a PNG."

@@ -16,7 +16,7 @@ from fertools.cli.photos import detector_option, make_finder, min_confidence_opt
 from fertools.faces.collecting import SMALLEST_FACE
 
 seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws what is random."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed."
 )
 
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 OPTIONS: dict[str, tuple[Any, str]] = {
     "model": (click.Choice(tuple(NETWORKS)), "Network to train."),
     "epochs": (int, "Passes over the training images."),
-    "batch_size": (int, "Images a step."),
+    "batch_size": (int, "Images per step."),
     "optimizer": (click.Choice(OPTIMIZERS), "Optimizer."),
     "momentum": (float, "Nesterov momentum of sgd; 0 switches it off."),
     "learning_rate": (float, "Peak of the learning rate."),
-    "schedule": (click.Choice(SCHEDULES), "Course of the learning rate."),
+    "schedule": (click.Choice(SCHEDULES), "Learning-rate schedule."),
     "learning_rate_decay": (float, "The rate is divided by 1 + this x step; 0 switches it off."),
     "learning_rate_steps": (str, "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."),
     "warmup_epochs": (int, "Epochs of linear warm-up before the cosine."),
@@ -47,13 +47,13 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "camera_strength": (float, "What the strongest of its changes are multiplied by."),
     "mixup": (float, "Blend pairs of images by shares from Beta(a, a); 0 blends none."),
     "dropout_scale": (float, "The network's dropout rates are multiplied by this; 0 drops nothing."),
-    "class_balance": (click.Choice(BALANCES), "How rare classes are made up for."),
+    "class_balance": (click.Choice(BALANCES), "Class balancing."),
     "early_stopping": (int, "Stop after so many epochs without a better accuracy; 0 never does."),
     "ema": (float, "Momentum of the moving average of the weights; 0 switches it off."),
     "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where the processor has it."),
     "device": (click.Choice(DEVICES), "Where to train; auto is the GPU if there is one."),
     "devices": (click.Choice(DEVICE_COUNTS), "Split each batch over all such devices, on JAX."),
-    "seed": (int, "Decides all that is random."),
+    "seed": (int, "Random seed."),
 }
 
 
