@@ -38,8 +38,9 @@ class Predictor:
         providers: ``"auto"`` (CUDA if it works, else OpenVINO if it works, else the CPU; what fails is told
             by a `ProviderWarning`, and `fertools.runtime.providers` says why this order), or the execution
             providers to use, in order of preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"openvino"``,
-            ``"coreml"``, ``"xnnpack"`` or onnxruntime's own names. A provider asked for by name is never silently replaced: if it cannot be
-            had, `ProviderError` is raised. An .ort file runs on the CPU alone.
+            ``"coreml"``, ``"xnnpack"`` or onnxruntime's own names. A provider asked for by name is never
+            silently replaced: if it cannot be had, `ProviderError` is raised. An .ort file runs on the CPU
+            alone.
         threads: threads that work on one prediction; by default the processors that this process may use,
             by its affinity and its container's quota. For single images at a camera's pace, 1 costs the
             least (docs/speed.md).
