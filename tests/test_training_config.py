@@ -35,6 +35,7 @@ VALUES = {
     "class_balance": st.sampled_from(BALANCES),
     "early_stopping": st.integers(0, 100_000),
     "ema": st.floats(0, 0.99999),
+    "start_share": st.floats(0, 0.99),
     "precision": st.sampled_from(PRECISIONS),
     "device": st.sampled_from(DEVICES),
     "devices": st.sampled_from(DEVICE_COUNTS),

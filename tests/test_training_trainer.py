@@ -20,7 +20,7 @@ from fertools.training.feedback import is_over, plateau_rate
 
 keras = import_keras()
 
-from fertools.training import trainer  # noqa: E402
+from fertools.training import callbacks, trainer  # noqa: E402
 from fertools.training.statistics import estimate_statistics  # noqa: E402
 from fertools.training.trainer import train, versions  # noqa: E402
 
@@ -318,6 +318,37 @@ def test_the_student_alone_sees_through_the_camera(finished, tmp_path, monkeypat
     assert run.finished
     assert seen[0]._keras_history.operation.name == "augmented_input"
     assert "--camera 0.7" in run.facts["commands"][-1]
+
+
+def test_the_best_epoch_is_that_of_images_through_the_camera_too(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        trainer, "EpochEnd", lambda *args: seen.append((args[3], args[4])) or callbacks.EpochEnd(*args)
+    )
+    run = train(create(tmp_path / "run", config(epochs=1, camera=0.7)), dataset())
+    (statistics, judged), validation = seen[0], dataset().split("validation")
+    assert statistics.shape == dataset().split("train").images.shape
+    np.testing.assert_array_equal(judged.images[: len(validation)], validation.images)
+    assert (judged.images[len(validation) :] != validation.images).any()
+    np.testing.assert_array_equal(judged.labels, np.tile(validation.labels, 2))
+    assert run.metrics["validation"]["images"] == len(validation)
+
+
+def test_start_share_keeps_some_of_the_weights(finished, tmp_path):
+    start = keras.saving.load_model(finished.best)
+    results = {}
+    for share in (0.0, 0.5):
+        settings = config(epochs=1, ema=0.0, start_share=share)
+        run = train(create(tmp_path / f"run-{share}", settings, weights=finished.best), dataset())
+        results[share] = keras.saving.load_model(run.best).get_layer("dense").get_weights()
+    for before, after, mixed in zip(start.get_layer("dense").get_weights(), *results.values(), strict=True):
+        assert (before != after).any()
+        np.testing.assert_allclose(mixed, (before + after) / 2, atol=1e-6)
+
+
+def test_start_share_wants_weights(tmp_path):
+    with pytest.raises(ConfigError, match=r"start_share=0.5: goes with weights"):
+        create(tmp_path / "run", config(start_share=0.5))
 
 
 def test_teachers_that_cannot_teach(finished, tmp_path):

@@ -39,7 +39,7 @@ def build():
             layers.Activation("relu"),
             layers.Dropout(0.25),
             layers.Flatten(),
-            layers.Dense(7, activation="softmax", dtype="float32"),
+            layers.Dense(7, activation="softmax", dtype="float32", name="dense"),
         ],
         name="tiny",
     )

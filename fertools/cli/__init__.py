@@ -28,6 +28,7 @@ COMMANDS = {
     "sweep": ("sweep", "Train over a grid of options and compare the runs."),
     "compare": ("compare", "Compare runs: their accuracy and loss on the validation split."),
     "evaluate": ("evaluate", "Measure a run or an exported model on a split."),
+    "stress": ("stress", "Measure a model on worse images: small, blurred, noisy, badly lit."),
     "export": ("export", "Export a run to ONNX, verified on the test split."),
     "ensemble": ("ensemble", "Export several networks as one file that averages inside."),
     "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),

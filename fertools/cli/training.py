@@ -50,6 +50,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "class_balance": (click.Choice(BALANCES), "Class balancing."),
     "early_stopping": (int, "Stop after so many epochs without a better accuracy; 0 never does."),
     "ema": (float, "Momentum of the moving average of the weights; 0 switches it off."),
+    "start_share": (float, "Share of the weights of --weights in the saved ones; 0 keeps none."),
     "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where the processor has it."),
     "device": (click.Choice(DEVICES), "Where to train; auto is the GPU if there is one."),
     "devices": (click.Choice(DEVICE_COUNTS), "Split each batch over all such devices, on JAX."),

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""Pictures: the confusion matrix, and accuracy on worse and worse images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from fertools.contract import LABELS
 from fertools.evaluation.metrics import Evaluation
+from fertools.evaluation.stress import Stress
 from fertools.files import replacing
 
 
@@ -31,3 +32,30 @@ def confusion_figure(evaluation: Evaluation, path: Path, title: str) -> None:
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
+
+
+def stress_figure(stress: Stress, path: Path, title: str) -> None:
+    """Draw accuracy against severity as a PNG at ``path``: a panel a change, the same scale in all."""
+    from matplotlib.figure import Figure
+
+    columns = 5
+    rows = -(-len(stress.changes) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    for panel, change in zip(panels, stress.changes, strict=False):
+        places = range(len(change.severities) + 1)
+        # Blue and orange of Okabe and Ito, which the colour-blind tell apart.
+        panel.axhline(100 * stress.clean, color="#E69F00", linestyle="--", linewidth=1)
+        accuracies = [100 * value for value in (stress.clean, *change.accuracies)]
+        panel.plot(places, accuracies, color="#0072B2", marker="o", markersize=4)
+        panel.set_xticks(places, ["clean", *(f"{value:g}" for value in change.severities)], fontsize=8)
+        panel.set_title(f"{change.name}, {change.unit}", fontsize=9)
+        panel.grid(axis="y", alpha=0.3)
+    for panel in list(panels):
+        panel.set_visible(False)
+    figure.supylabel("accuracy, %", fontsize=10)
+    figure.suptitle(
+        f"{title}\nclean {stress.clean:.2%} (dashed), mean of the changes {stress.mean:.2%}", fontsize=11
+    )
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100)

@@ -63,10 +63,11 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         run: the folder to write.
         trained: the network inside the model that is being fitted.
         network: its float32 twin, which gets the (averaged) weights, is validated and saved.
-        statistics: uint8 (n, 48, 48) training images, from which averaged weights get their
-            BatchNormalization statistics.
+        statistics: uint8 (n, 48, 48) images, from which averaged weights get their BatchNormalization
+            statistics.
         validation: the split that decides which epoch is the best.
         observer: is told of each epoch.
+        start: the weights that the run started from, or None for random ones.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         statistics: NDArray[np.uint8],
         validation: Split,
         observer: Observer | None,
+        start: list[NDArray[np.float32]] | None = None,
     ) -> None:
         super().__init__()
+        self.start = start
         self.run = run
         self.trained = trained
         self.network = network
@@ -109,7 +112,9 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         logs = {} if logs is None else logs
         model = self.model  # on JAX, reading the attribute writes the trained state back into it
         copy_weights(model.optimizer, self.trained, self.network)
-        if self.config.ema:
+        if self.start is not None and self.config.start_share:
+            mix_weights(self.network, self.start, self.config.start_share)
+        if self.config.ema or self.config.start_share:
             estimate_statistics(self.network, self.statistics)
         with split_over(self.config.devices, here=True):
             predicted = probabilities(self.network, self.validation.images)
@@ -141,6 +146,16 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         model.stop_training = is_over(self.config, self.history)
         if self.observer is not None:
             self.observer.epoch(row, best)
+
+
+def mix_weights(network: keras.Model, start: list[NDArray[np.float32]], share: float) -> None:
+    """Give ``network`` so much of the weights ``start``."""
+    network.set_weights(
+        [
+            (1 - share) * weight + share * other
+            for weight, other in zip(network.get_weights(), start, strict=True)
+        ]
+    )
 
 
 def copy_weights(optimizer: keras.optimizers.Optimizer, trained: keras.Model, network: keras.Model) -> None:

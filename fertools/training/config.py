@@ -103,6 +103,9 @@ class TrainConfig:
     #: Momentum of the moving average of the weights, which is then what is validated and saved;
     #: 0 switches it off. The average reaches back over a tenth of the run at most.
     ema: float = 0.999
+    #: Share of the weights that the run started from in those that are validated and saved: keeps what they
+    #: could while learning what they could not (Wortsman et al. 2022, arXiv:2109.01903).
+    start_share: float = 0.0
     #: "auto" is mixed_bfloat16 where the processor has bfloat16 units.
     precision: str = "auto"
     device: str = "auto"
@@ -140,6 +143,7 @@ class TrainConfig:
             ("dropout_scale", 0.0, 1.0),
             ("early_stopping", 0, 100_000),
             ("ema", 0.0, 0.99999),
+            ("start_share", 0.0, 0.99),
             ("seed", 0, 2**31 - 1),
         ):
             value = getattr(self, name)

@@ -1,0 +1,102 @@
+"""``fertools stress``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fertools import data
+from fertools.cli.common import default_source, emit, json_option, precision_option, talk
+from fertools.errors import DataError
+from fertools.evaluation import open_network
+from fertools.evaluation.stress import Stress, stress
+
+
+@click.command()
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@click.option("--data", "source", metavar="SRC", help="Data set.  [default: $FERTOOLS_DATA, else synthetic]")
+@click.option(
+    "--split", type=click.Choice(data.SPLITS), default="validation", show_default=True, help="Which images."
+)
+@click.option("--images", type=click.IntRange(1), help="So many of them, always the same.  [default: all]")
+@precision_option
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw accuracy against severity as a PNG.",
+)
+@json_option
+def command(
+    model: Path,
+    source: str | None,
+    split: str,
+    images: int | None,
+    precision: str,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure a model on worse images: small, blurred, noisy, badly lit.
+
+    MODEL is a run folder, an export folder, an .onnx, .ort or .keras file. Each of the changes that a camera,
+    a codec, a detector or the light make is applied to the split at three severities, the same in every call.
+    The mean stands beside the clean accuracy.
+    """
+    network = open_network(model, precision)
+    dataset = data.load(source or default_source())
+    found = stress({"model": network}, dataset, split, images=images, progress=_progress)["model"]
+    if plot:
+        from fertools.evaluation.figure import stress_figure
+
+        title = f"{model.resolve().name}, {found.data}, {found.split} split, {found.images:,} images"
+        try:
+            stress_figure(found, plot, title)
+        except OSError as error:
+            raise DataError(f"{plot}: cannot be written ({error.strerror}); choose another name") from error
+        talk(f"Wrote {plot}.")
+    if as_json:
+        emit({"model": str(model), **found.to_dict()})
+    else:
+        _print(found)
+
+
+def _progress(steps: Iterable[Any], count: int) -> Iterable[Any]:
+    """A bar on stderr, at a terminal alone."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        return steps
+    return track(steps, "changes", total=count, console=console, transient=True)
+
+
+def _print(found: Stress) -> None:
+    """The table, worst change first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    console.print(f"{found.data}, {found.split} split, {found.images:,} images", markup=False)
+    table = Table("change", "severities, mild to severe", box=None, pad_edge=False)
+    for heading in ("mild", "middle", "severe", "mean", "points"):
+        table.add_column(heading, justify="right")
+    for change in sorted(found.changes, key=lambda each: each.mean):
+        severities = ", ".join(f"{value:g}" for value in change.severities)
+        table.add_row(
+            change.name,
+            f"{severities} {change.unit}",
+            *(f"{value:.1%}" for value in change.accuracies),
+            f"{change.mean:.1%}",
+            f"{100 * (change.mean - found.clean):+.1f}",
+        )
+    console.print(table)
+    console.print()
+    console.print(f"clean     {found.clean:7.2%}")
+    console.print(
+        f"stressed  {found.mean:7.2%}   mean of the changes, {found.points_lost:.2f} points below clean"
+    )
