@@ -19,6 +19,10 @@ def small_run(tmp_path_factory) -> Path:
     from fertools.backend import import_keras
 
     import_keras()
+
+    from fertools.export import exporter
+
+    exporter.STRESS_IMAGES = 70  # of 350: many tests export
     faces = small_faces()
     return write_run(tmp_path_factory.mktemp("runs") / "small", fitted_network(faces), faces)
 

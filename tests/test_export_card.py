@@ -8,6 +8,7 @@ import pytest
 from fertools.cli.distill import command as distill_command
 from fertools.cli.export import command as export_command
 from fertools.cli.predict import command as predict_command
+from fertools.cli.stress import command as stress_command
 from fertools.cli.train import command as train_command
 from fertools.cli.verify import command as verify_command
 from fertools.data import synthetic
@@ -17,6 +18,7 @@ COMMANDS = {
     "train": train_command,
     "distill": distill_command,
     "export": export_command,
+    "stress": stress_command,
     "verify": verify_command,
     "predict": predict_command,
 }
@@ -71,7 +73,7 @@ def test_commands_can_be_given(document):
     training["run"] = "my run"
     document["quantization"].update(method="percentile", images=100)
     found = commands(model_card(document))
-    assert [line.split()[1] for line in found] == ["predict", "verify", "train", "distill", "export"]
+    assert [line.split()[1] for line in found] == ["predict", "verify", "stress", "train", "distill", "export"]
     for line in found:
         _, name, *arguments = shlex.split(line)
         COMMANDS[name].make_context(name, arguments)  # raises click.UsageError

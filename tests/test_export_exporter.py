@@ -107,7 +107,13 @@ def test_metadata(small_export, small_data, report, precision):
     assert set(info.versions) == {"fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"}
     test = small_data.split("test")
     accuracy = np.mean(predictor.probabilities(test.images).argmax(axis=1) == test.labels)
-    assert info.accuracy == {"split": "test", "images": 350, "value": pytest.approx(accuracy)}
+    form = report["stress"]["forms"][{"float32": "keras", "int8": "int8"}[precision]]
+    assert info.accuracy == {
+        "split": "test",
+        "images": 350,
+        "value": pytest.approx(accuracy),
+        "by_face_pixels": form["by_face_pixels"],
+    }
     assert accuracy > 0.6
     stored = onnx.load(predictor.path).metadata_props
     document = next(json.loads(item.value) for item in stored if item.key == METADATA_KEY)
@@ -115,6 +121,37 @@ def test_metadata(small_export, small_data, report, precision):
     rows = {row["model"]: row for row in report["verification"]["rows"]}
     name = {"float32": "onnx", "int8": "int8"}[precision]
     assert rows[name]["evaluation"]["accuracy"] == info.accuracy["value"]
+
+
+def test_worse_images(small_export, report):
+    forms = report["stress"]["forms"]
+    assert [*forms] == ["keras", "int8"]
+    (gate,) = report["stress"]["gates"]
+    lost = 100 * (forms["keras"]["mean"] - forms["int8"]["mean"])
+    assert gate["measured"] == pytest.approx(lost)
+    assert gate["passed"]
+    card = (small_export / "MODEL_CARD.md").read_text()
+    for form in forms.values():
+        assert form["images"] == 70
+        assert f"| {form['clean']:.2%} | {form['mean']:.2%} | {form['points_lost']:.2f} |" in card
+    for change in forms["int8"]["changes"]:
+        assert f"| {change['name']} | " in card
+    assert f"| {gate['name']} (70 images) | " in card
+
+
+def test_an_int8_file_that_is_more_fragile_is_not_written(small_run, small_data, tmp_path, monkeypatch):
+    from fertools.export import exporter
+
+    measured = exporter._stressed
+
+    def fragile(*arguments):
+        found = measured(*arguments)
+        return found | {"int8": dataclasses.replace(found["int8"], hits=np.zeros(70))}
+
+    monkeypatch.setattr(exporter, "_stressed", fragile)
+    with pytest.raises(BrokenGateError, match="on worse test images a gate is broken"):
+        export(Run.open(small_run), small_data, tmp_path / "out", quantization=QuantizeConfig(images=64))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

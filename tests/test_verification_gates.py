@@ -14,6 +14,7 @@ from fertools.verification.gates import (
     float_gates,
     int8_gates,
     share_interval,
+    stress_gate,
 )
 from fertools.verification.report import gate_values
 
@@ -225,6 +226,27 @@ def test_simulated_files():
         bad += not paired(FER2013, *random.binomial(FER2013, [0.02, 0.004]))[0].passed
     assert good == 0
     assert bad == 200
+
+
+def hits(images, lost):
+    """Shares of 42 changes under which int8 is right, and as many images of Keras, which is right oftener."""
+    reference = np.random.default_rng(0).integers(0, 43, images) / 42
+    return reference, np.clip(reference - lost, 0, 1)
+
+
+def test_stress_gate():
+    proved = stress_gate(*hits(1024, 0.0))
+    assert (proved.state, proved.measured) == (State.PROVED, 0)
+    few = stress_gate(*hits(14, 0.0))
+    assert few.state is State.NOT_PROVED
+    assert 14 < few.images_needed <= 1024
+    assert stress_gate(*hits(few.images_needed, 0.0)).state is State.PROVED
+    assert stress_gate(*hits(few.images_needed - 1, 0.0)).state is State.NOT_PROVED
+    broken = stress_gate(*hits(1024, 0.05))
+    assert broken.state is State.BROKEN
+    assert broken.measured > 4
+    assert stress_gate(*hits(1024, 0.05)[::-1]).state is State.PROVED  # int8 is the better one
+    assert gate_values(broken)["counts"] == {"images": 1024}
 
 
 def test_rows_must_sum_to_one():

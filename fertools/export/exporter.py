@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from fertools import contract
 from fertools.data import Dataset, Split
 from fertools.errors import ConfigError, ModelError, RunError
 from fertools.evaluation import confusion_figure, evaluate, in_batches
+from fertools.evaluation.measurement import Network
 from fertools.evaluation.metrics import calibration_error
+from fertools.evaluation.stress import Stress, stress
 from fertools.export.calibration import Calibration, calibrate, rescaled
 from fertools.export.card import model_card
 from fertools.export.faithful import quantize_faithfully
@@ -29,6 +32,7 @@ from fertools.runtime.metadata import ModelInfo
 from fertools.runtime.seal import seal
 from fertools.training import Run
 from fertools.verification import BrokenGateError, Gate, Report, State, verify
+from fertools.verification.gates import stress_gate
 from fertools.verification.report import gate_values
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from fertools.web import Page, PageParts, WebConfig
 
 SCHEMA_VERSION = 2
+#: Test images that are made worse: minutes, for the reference network. fertools stress takes all of them.
+STRESS_IMAGES = 1024
 #: The target that adds a page for browsers to the ONNX files.
 WEB = "web"
 #: What an export is made as: ONNX, onnxruntime's own for phones and reduced builds, or ONNX with a model
@@ -158,10 +164,15 @@ def _export(
     with replacing_folder(folder.resolve()) as temporary:
         network.save(temporary / contract.KERAS_FILE)
         write_text(temporary / contract.ARCHITECTURE_FILE, network.to_json(indent=2) + "\n")
-        say("verifying on the test split" + _figures(judged))
         # Twice, because the files carry their accuracy: what is verified is what ships, to the last byte.
         _write_models(temporary, models, target, info)
-        found = _accuracies(temporary, test)
+        say(f"measuring on {min(STRESS_IMAGES, len(test)):,} test images made worse")
+        stressed = _stressed(network, temporary, dataset)
+        fragile = _stress_gates(stressed)
+        if broken := [gate for gate in fragile if gate.state is State.BROKEN]:
+            raise BrokenGateError(broken, f"nothing written to {folder}: on worse test images ")
+        say("verifying on the test split" + _figures(judged))
+        found = _accuracies(temporary, test, stressed)
         _write_models(temporary, models, target, info, found)
         report = verify(temporary, dataset)
         report.check(f"nothing written to {folder}: ")
@@ -176,6 +187,10 @@ def _export(
             "calibration": calibration.to_dict() | {"test_ece": _test_ece(report, test, calibration)},
             "quantization": None if quantization is None else quantization.to_dict() | _judged(judged),
             "verification": report.to_dict(),
+            "stress": {
+                "forms": {name: each.to_dict() for name, each in stressed.items()},
+                "gates": [gate_values(gate) for gate in fragile],
+            },
         }
         smallest = report.rows[-1]
         title = f"{info.name}, {smallest.model}, {dataset.name}, {report.split} split"
@@ -244,7 +259,23 @@ def _write_models(
             (folder / file).write_bytes(seal(data))
 
 
-def _accuracies(folder: Path, test: Split) -> dict[str, dict[str, Any]]:
+def _stressed(network: keras.Model, folder: Path, dataset: Dataset) -> dict[str, Stress]:
+    """How "keras" and, where there is one, "int8" fare on worse test images."""
+    from fertools.models.prediction import probabilities
+    from fertools.runtime import Predictor
+
+    networks: dict[str, Network] = {"keras": partial(probabilities, network)}
+    int8 = model_files(folder).get("int8")
+    if int8 is not None:
+        networks["int8"] = partial(in_batches, Predictor(int8, precision="int8", providers="cpu", threads=1))
+    return stress(networks, dataset, "test", images=STRESS_IMAGES)
+
+
+def _stress_gates(stressed: Mapping[str, Stress]) -> list[Gate]:
+    return [stress_gate(stressed["keras"].hits, stressed["int8"].hits)] if "int8" in stressed else []
+
+
+def _accuracies(folder: Path, test: Split, stressed: Mapping[str, Stress]) -> dict[str, dict[str, Any]]:
     """Precision -> what its file is to say of its accuracy."""
     from fertools.runtime import Predictor
 
@@ -255,6 +286,7 @@ def _accuracies(folder: Path, test: Split) -> dict[str, dict[str, Any]]:
             "split": "test",
             "images": len(test),
             "value": evaluate(rows, test.labels).accuracy,
+            "by_face_pixels": stressed["int8" if precision == "int8" else "keras"].by_face_pixels,
         }
     return found
 

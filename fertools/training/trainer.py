@@ -186,8 +186,8 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
         # The statistics are those of what it learned from: of clean images alone, they cost 1.4 points
         # (docs/stress.md). And the best epoch is that of images as they are and as a camera spoils them.
         with split_over(config.devices, here=True):
-            statistics = _spoilt(config, statistics, augmented=True)
-            twice = np.concatenate([validation.images, _spoilt(config, validation.images)])
+            statistics = spoilt(config, statistics, augmented=True)
+            twice = np.concatenate([validation.images, spoilt(config, validation.images)])
         judged = Split(twice, np.tile(validation.labels, 2))
     end = EpochEnd(run, trained, network, statistics, judged, observer, start)
     callbacks = [EpochSeeds(config.seed, batches), end]
@@ -276,7 +276,7 @@ def _camera(config: TrainConfig, share: float) -> Camera:
     return Camera(share, config.camera_strength, tuple(config.camera_kinds.split(",")), config.seed)
 
 
-def _spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = False) -> NDArray[np.uint8]:
+def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = False) -> NDArray[np.uint8]:
     """Images through the camera: all of them, or as many as in training and augmented as there.
 
     Arguments:
@@ -287,10 +287,8 @@ def _spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool =
     augmentation = AUGMENTATIONS[config.augmentation if augmented else "none"]
     seen = AugmentedInput(augmentation, config.seed)(images[..., None], training=True)
     seen = _camera(config, config.camera if augmented else 1.0)(seen, training=True)
-    rounded: NDArray[np.uint8] = np.rint(keras.ops.convert_to_numpy(seen)[..., 0] * PIXEL_MAX).astype(
-        np.uint8
-    )
-    return rounded
+    levels: NDArray[np.float32] = np.rint(keras.ops.convert_to_numpy(seen)[..., 0] * PIXEL_MAX)
+    return levels.astype(np.uint8)
 
 
 def _teacher(file: Path) -> keras.Model:

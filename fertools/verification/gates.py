@@ -32,6 +32,8 @@ FLOAT_DIFFERENCE = 1e-4
 INT8_POINTS_LOST = 0.5
 #: Share of images on which int8 and Keras must name the same class.
 INT8_AGREEMENT = 0.985
+#: How much lower int8's mean accuracy on worse images may be than Keras', in points.
+INT8_STRESSED_POINTS_LOST = 1.0
 #: How far a row of probabilities may be from summing to 1.
 SUM_DIFFERENCE = 1e-3
 
@@ -161,6 +163,43 @@ def int8_gates(
             f"most at image {sums.argmax()}; the softmax must stay in float: export again",
         ),
     ]
+
+
+def stress_gate(reference: NDArray[np.float64], int8: NDArray[np.float64], hint: str = PROOF_HINT) -> Gate:
+    """Whether int8 is no more fragile than what it was made from.
+
+    The interval is Student's, of the differences image by image and of two made-up images more: one that all
+    changes cost, one that all of them gain. A few images without a difference then prove nothing.
+
+    Arguments:
+        reference: of each image, the share of the changes under which Keras is right: ``Stress.hits``.
+        int8: the same of the int8 file; float64 (n,), n at least 1.
+        hint: what to do if the limit is exceeded.
+    """
+    from scipy.special import stdtrit
+
+    differences = reference - int8
+    measured = 100 * float(differences.mean())
+
+    def interval(images: int) -> tuple[float, float]:
+        mean = differences.mean() * images / (images + 2)
+        variance = (np.mean(differences**2) * images + 2) / (images + 2) - mean**2
+        half = stdtrit(images + 1, (1 + LEVEL) / 2) * math.sqrt(variance / (images + 2))
+        return 100 * float(mean - half), 100 * float(mean + half)
+
+    images = len(differences)
+    state, needed = _judge(interval, images, measured <= INT8_STRESSED_POINTS_LOST, INT8_STRESSED_POINTS_LOST)
+    return Gate(
+        "int8: points of accuracy lost on worse images",
+        measured,
+        INT8_STRESSED_POINTS_LOST,
+        "at most",
+        hint,
+        state,
+        interval(images),
+        {"images": images},
+        needed,
+    )
 
 
 def _on_every_image(name: str, measured: float, limit: float, hint: str) -> Gate:
