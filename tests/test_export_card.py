@@ -73,7 +73,14 @@ def test_commands_can_be_given(document):
     training["run"] = "my run"
     document["quantization"].update(method="percentile", images=100)
     found = commands(model_card(document))
-    assert [line.split()[1] for line in found] == ["predict", "verify", "stress", "train", "distill", "export"]
+    assert [line.split()[1] for line in found] == [
+        "predict",
+        "verify",
+        "stress",
+        "train",
+        "distill",
+        "export",
+    ]
     for line in found:
         _, name, *arguments = shlex.split(line)
         COMMANDS[name].make_context(name, arguments)  # raises click.UsageError
