@@ -52,9 +52,9 @@ def opencv() -> Any:
 class Haar:
     """The frontal-face cascade that is inside OpenCV 4's wheel (Viola and Jones 2001).
 
-    Its confidence is a guess: the weight that the cascade's last stage gives a face, a number without a
-    scale, goes through a logistic function fitted to which of its boxes were faces in the scenes of
-    ``benchmarks/scenes.py`` (validation faces).
+    Its confidence is the share of faces among boxes of the same weight: what the cascade's last stage gives
+    a box is a number without a scale, and goes through a logistic function that was fitted to which boxes
+    were faces in scenes of validation faces (``benchmarks/scenes.py --fit-haar``).
 
     Raises:
         MissingExtraError: there is no OpenCV, or OpenCV 5, which has no cascades.
@@ -63,8 +63,8 @@ class Haar:
     #: What `FaceFinder` asks for if nothing else is said.
     MIN_CONFIDENCE: Final = 0.5
     #: Of the logistic function: the weight at which half the boxes are faces, and its steepness.
-    MIDDLE: Final = 2.0
-    STEEPNESS: Final = 1.0
+    MIDDLE: Final = 1.46
+    STEEPNESS: Final = 0.77
 
     name: Final = "haar"
 
@@ -107,7 +107,7 @@ class YuNet:
     """
 
     #: What `FaceFinder` asks for if nothing else is said.
-    MIN_CONFIDENCE: Final = 0.6
+    MIN_CONFIDENCE: Final = 0.5
 
     #: Boxes that overlap more (intersection over union) are one face.
     OVERLAP: Final = 0.3

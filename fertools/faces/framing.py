@@ -21,6 +21,11 @@ from fertools.runtime.preprocessing import grey, to_face
 #: eye at the picture's left, the eye at its right, the tip of the nose, the left and right mouth corner.
 TEMPLATE: Final = ((15.1, 19.1), (32.6, 18.8), (23.8, 28.7), (16.4, 35.9), (31.4, 35.6))
 
+#: A frame by landmarks is made smaller by this. FER2013 frames faces of the same landmarks up to a quarter
+#: wider or closer, and the networks lose more by a wide frame than by a close one: of 0.85 to 1 this was the
+#: best for both shipped models together on scenes of validation faces.
+CLOSER: Final = 0.94
+
 #: A box of OpenCV's frontal-face cascade is the frame as it stands: its median on FER2013 is 47.25 pixels
 #: wide and begins at (0.25, 0.25).
 
@@ -56,6 +61,11 @@ class Frame:
         spread = wanted - wanted.mean()
         scale = complex(np.vdot(spread, found - found.mean()) / np.vdot(spread, spread).real)
         return cls(complex(found.mean() - scale * wanted.mean()), scale * IMAGE_SIZE)
+
+    def grown(self, factor: float) -> Frame:
+        """The same frame, larger by a factor around its middle."""
+        middle, side = self.corner + self.side * (1 + 1j) / 2, self.side * factor
+        return Frame(middle - side * (1 + 1j) / 2, side)
 
     @property
     def pixels(self) -> float:
