@@ -494,6 +494,17 @@ def test_lines_and_drawn_photos(photos):
         assert np.abs(np.asarray(drawn).astype(int) - np.asarray(plain)).max() > 50
 
 
+def test_a_small_face_comes_with_the_accuracy_at_its_size(photos, portrait):
+    Image.fromarray(portrait).resize((170, 170), Image.Resampling.BILINEAR).save("small.png")
+    sizes = Predictor("compact").info.accuracy["by_face_pixels"]
+    result = run("small.png", "--find-faces", "--model", "compact", "--json")
+    (face,) = json.loads(result.stdout)[0]["faces"]
+    assert face["small"]
+    assert face["accuracy_at_size"] == {"pixels": 24, "accuracy": sizes["24"]}
+    line = run("small.png", "--find-faces", "--model", "compact").stdout
+    assert line.rstrip().endswith(f"small (accuracy {sizes['24']:.0%} on faces of 24 pixels)")
+
+
 def test_bad_photos_do_not_stop_the_others(photos, export):
     result = run("cut.jpg", "missing.jpg", "portrait.jpg", "--find-faces", "--model", export, "--json")
     assert result.exit_code == 1

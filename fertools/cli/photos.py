@@ -15,7 +15,7 @@ from fertools.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
     from fertools.faces import Face, FaceFinder
-    from fertools.runtime import Prediction, Predictor
+    from fertools.runtime import ModelInfo, Prediction, Predictor
 
 detector_option = click.option(
     "--detector",
@@ -70,12 +70,13 @@ def photos(
             documents.append({"path": path, "error": str(caught)})
             continue
         if as_json:
-            documents.append({"path": path, "faces": [*map(document, faces, predictions)]})
+            listed = [document(*pair, predictor.info) for pair in zip(faces, predictions, strict=True)]
+            documents.append({"path": path, "faces": listed})
         else:
             if not faces:
                 talk(f"{name}: no face found")
             for face, prediction in zip(faces, predictions, strict=True):
-                click.echo(_line(name, face, prediction, top))
+                click.echo(_line(name, face, prediction, top, predictor.info))
         if path in places:
             _write(path, places[path], faces, predictions)
     if draw is not None and places:
@@ -86,10 +87,24 @@ def photos(
         raise SystemExit(1)
 
 
-def document(face: Face, prediction: Prediction) -> dict[str, Any]:
+def document(face: Face, prediction: Prediction, info: ModelInfo) -> dict[str, Any]:
     """A face as JSON; ``confidence`` is that of the detector."""
     facts = face.to_dict()
+    if (measured := _at_size(face, info)) is not None:
+        facts["accuracy_at_size"] = {"pixels": measured[0], "accuracy": measured[1]}
     return {**facts, "label": prediction.label, "probabilities": dict(prediction.scores)}
+
+
+def _at_size(face: Face, info: ModelInfo) -> tuple[int, float] | None:
+    """For a small face the next smaller size that the model was measured at, or the smallest; its accuracy.
+
+    None for a large face, and of a model that was not measured so.
+    """
+    sizes = {int(pixels): float(value) for pixels, value in info.accuracy.get("by_face_pixels", {}).items()}
+    if not face.small or not sizes:
+        return None
+    pixels = max((size for size in sizes if size <= face.frame.pixels), default=min(sizes))
+    return pixels, sizes[pixels]
 
 
 def mark(face: Face, prediction: Prediction) -> tuple[Sequence[float], str, str]:
@@ -97,10 +112,12 @@ def mark(face: Face, prediction: Prediction) -> tuple[Sequence[float], str, str]
     return face.box, prediction.label, f"{prediction.label} {prediction.confidence:.0%}"
 
 
-def _line(name: str, face: Face, prediction: Prediction, top: int) -> str:
+def _line(name: str, face: Face, prediction: Prediction, top: int, info: ModelInfo) -> str:
     """Tab-separated for programs, aligned for terminals."""
     box = ",".join(map(str, face.box))
     note = ["small"] if face.small else []
+    if (measured := _at_size(face, info)) is not None:
+        note = [f"small (accuracy {measured[1]:.0%} on faces of {measured[0]} pixels)"]
     if sys.stdout.isatty():
         scores = [f"{label:8} {score:6.1%}" for label, score in prediction.top(top)]
         return "  ".join([name, f"{box:>19}", *scores, *note])
