@@ -47,8 +47,8 @@ def chain() -> str:
     one = document["detectors"][0]
     lines += [
         "",
-        f"{one['faces']:,} faces of PrivateTest set into {one['scenes']:,} scenes, found, cut out and predicted (in"
-        " parentheses: the same faces given directly); int8, a single view."
+        f"{one['faces']:,} faces of PrivateTest set into {one['scenes']:,} scenes, found, cut out and"
+        " predicted (in parentheses: the same faces given directly); int8, a single view."
         " [How](docs/faces.md#accuracy-through-the-whole-chain).",
         "",
     ]

@@ -22,8 +22,8 @@ from fertools.runtime.preprocessing import grey, to_face
 TEMPLATE: Final = ((15.1, 19.1), (32.6, 18.8), (23.8, 28.7), (16.4, 35.9), (31.4, 35.6))
 
 #: A frame by landmarks is made smaller by this. FER2013 frames faces of the same landmarks wider or
-#: closer (docs/faces.md), and the networks lose more by a wide frame than by a close one: of 0.85 to 1 this was the
-#: best for both shipped models together on scenes of validation faces.
+#: closer (docs/faces.md), and the networks lose more by a wide frame than by a close one: of 0.85 to 1 this was
+#: about the best for both shipped models on scenes of validation faces.
 CLOSER: Final = 0.94
 
 #: A box of OpenCV's frontal-face cascade is the frame as it stands: its median on FER2013 is 47.25 pixels
