@@ -21,8 +21,8 @@ from fertools.runtime.preprocessing import grey, to_face
 #: eye at the picture's left, the eye at its right, the tip of the nose, the left and right mouth corner.
 TEMPLATE: Final = ((15.1, 19.1), (32.6, 18.8), (23.8, 28.7), (16.4, 35.9), (31.4, 35.6))
 
-#: A frame by landmarks is made smaller by this. FER2013 frames faces of the same landmarks wider or
-#: closer (docs/faces.md), and the networks lose more by a wide frame than by a close one: of 0.85 to 1 this was
+#: A frame by landmarks is made smaller by this. FER2013 frames faces of the same landmarks wider or closer
+#: (docs/faces.md), and the networks lose more by a wide frame than by a close one: of 0.85 to 1 this was
 #: about the best for both shipped models on scenes of validation faces.
 CLOSER: Final = 0.94
 
