@@ -10,8 +10,8 @@ from fertools.evaluation import is_run
 from fertools.training import Run
 
 
-def read_options(description: str, out: str, **more: str) -> argparse.Namespace:
-    """The words on the command line; ``out`` is the help of --out, ``more`` that of further paths to give."""
+def read_options(description: str, out: str) -> argparse.Namespace:
+    """The words on the command line; ``out`` is the help of --out."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -20,8 +20,6 @@ def read_options(description: str, out: str, **more: str) -> argparse.Namespace:
     parser.add_argument(
         "--no-training", dest="training", action="store_false", help="write the page from what is there"
     )
-    for name, text in more.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     return parser.parse_args()
 
 

@@ -183,8 +183,8 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
     ]
     statistics, judged = train_split.images[sample], validation
     if config.camera:
-        # The statistics are those of what it learned from: of clean images alone, they cost 1.4 points
-        # (docs/stress.md). And the best epoch is that of images as they are and as a camera spoils them.
+        # The statistics are those of what it learned from: those of clean images alone belong to others. And
+        # the best epoch is that of images as they are and as a camera spoils them.
         with split_over(config.devices, here=True):
             statistics = spoilt(config, statistics, augmented=True)
             twice = np.concatenate([validation.images, spoilt(config, validation.images)])
