@@ -52,7 +52,8 @@ def test_streams(small_run, tmp_path):
     assert document["folder"] == "out"
     assert document["verification"]["passed"] is True
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
-        "Run:", "Calibrating", "Converting", "Quantizing,", "Measuring", "Verifying", "Calibration:", "Wrote", "Next:"
+        "Run:", "Calibrating", "Converting", "Quantizing,", "Measuring", "Verifying",
+        "Calibration:", "Wrote", "Next:"
     ]  # fmt: skip
     assert names(tmp_path) == ["out"]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
