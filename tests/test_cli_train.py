@@ -10,7 +10,7 @@ import tiny_training
 from click.testing import CliRunner
 
 from fertools.cli import COMMANDS, main
-from fertools.cli.training import OPTIONS
+from fertools.cli.training import OPTIONS, chosen_config
 from fertools.data import Dataset, write
 from fertools.models import NETWORKS
 from fertools.training import Run, TrainConfig, recipe
@@ -220,6 +220,13 @@ def test_notes_of_the_data():
         (("--recipe", "original-steps"), "recipe='original-steps': sequential has only default, original"),
         (("--recipe", "original", "--model", "compact"), "compact has only default"),
         (("--learning-rate-steps", "5:0.1"), "go with schedule=plateau or constant"),
+        # Even with their default values.
+        (("--optimizer", "adam", "--momentum", 0.9), "--momentum: does nothing with optimizer=adam"),
+        (("--schedule", "constant", "--warmup-epochs", 3), "--warmup-epochs: does nothing with schedule="),
+        (("--plateau-factor", 0.1), "--plateau-factor: does nothing with schedule=cosine"),
+        (("--plateau-patience", 2), "--plateau-patience: does nothing with schedule=cosine"),
+        (("--camera-strength", 1), "--camera-strength: does nothing with camera=0.0"),
+        (("--recipe", "original", "--momentum", 0.9), "--momentum: does nothing with optimizer=adam"),
     ],
 )
 def test_usage_errors(here, arguments, message):
@@ -255,6 +262,17 @@ def test_a_gpu_that_is_not_there(here, monkeypatch):
     assert result.stderr.startswith("Error: device=gpu: the ")
     assert result.stderr.count("\n") == 1
     assert not (here / "runs").exists()
+
+
+def test_what_a_recipe_says_for_an_optimizer_that_is_changed_is_forgotten():
+    """It was not asked for."""
+    assert chosen_config("original", {"optimizer": "adam", "model": "cnn3-sgd"}).momentum == 0.9
+    steep = NETWORKS["sequential"].recipes["original"] | {"optimizer": "sgd", "momentum": 0.5}
+    changed = dataclasses.replace(NETWORKS["sequential"], recipes={"original": steep})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "sequential", changed)
+        assert chosen_config("original", {}).momentum == 0.5
+        assert chosen_config("original", {"optimizer": "adam"}).momentum == TrainConfig.momentum
 
 
 def test_every_field_of_the_configuration_is_an_option():

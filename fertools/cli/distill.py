@@ -76,6 +76,8 @@ def command(
         distillation = DistillConfig(temperature=temperature, label_share=label_share)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    if not label_share and options["label_smoothing"] is not None:
+        raise click.UsageError("--label-smoothing: does nothing with --label-share 0; leave it out.")
     start_runs(
         config,
         source,

@@ -25,6 +25,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
     Published results are those of their authors, on the split that they name; measured ones are ours.
     """
     if ctx.invoked_subcommand:
+        if as_json:
+            raise click.UsageError(f"--json: goes after {ctx.invoked_subcommand}.")
         return
     runs = measured()
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import shlex
@@ -17,7 +16,15 @@ from fertools.cli.common import RUNS, default_source, emit, talk
 from fertools.errors import ConfigError, RunError, WriteError
 from fertools.models import IMAGENET, NETWORKS, find
 from fertools.training import AUGMENTATIONS, RECIPES, Run, TrainConfig, recipe
-from fertools.training.config import BALANCES, DEVICE_COUNTS, DEVICES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from fertools.training.config import (
+    BALANCES,
+    DEVICE_COUNTS,
+    DEVICES,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    idle_options,
+)
 from fertools.training.seeds import SeedSummary, open_runs, seed_folder, seeded
 from fertools.training.spread import End, Job, Train, here, on_ray
 
@@ -36,7 +43,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "schedule": (click.Choice(SCHEDULES), "Learning-rate schedule."),
     "learning_rate_decay": (float, "The rate is divided by 1 + this x step; 0 switches it off."),
     "learning_rate_steps": (str, "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."),
-    "warmup_epochs": (int, "Epochs of linear warm-up before the cosine."),
+    "warmup_epochs": (int, "Epochs of linear warm-up before the cosine, at most a tenth of all."),
     "plateau_factor": (float, "What the plateau schedule multiplies the rate by."),
     "plateau_patience": (int, "Epochs without a lower validation loss before it does."),
     "weight_decay": (float, "Decoupled decay of kernels; 0 switches it off."),
@@ -183,12 +190,19 @@ def _best_epoch(run: Run) -> str:
 
 
 def chosen_config(name: str | None, options: dict[str, Any]) -> TrainConfig:
-    """The recipe ``name`` with the options that were given. A wrong value is a usage error."""
+    """The recipe ``name`` with the options that were given.
+
+    A wrong value is a usage error, and so is an option that would do nothing, even with its default value.
+    """
     changes = {option: value for option, value in options.items() if value is not None}
     try:
-        return dataclasses.replace(
-            recipe(name or "default", changes.get("model", TrainConfig.model)), **changes
-        )
+        fields = recipe(name or "default", changes.get("model", TrainConfig.model)).to_dict() | changes
+        for option, why in idle_options(fields).items():
+            if option in changes:
+                flag = f"--{option.replace('_', '-')}"
+                raise click.UsageError(f"{flag}: does nothing with {why}; leave it out.")
+            fields[option] = getattr(TrainConfig, option)  # the recipe's was for what has been changed
+        return TrainConfig(**fields)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
 

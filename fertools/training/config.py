@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,9 +159,9 @@ class TrainConfig:
             raise ConfigError(
                 f"camera_kinds={self.camera_kinds!r}: must be some of {','.join(CAMERA_KINDS)}, with commas"
             )
-        for name in ("camera_kinds", "camera_strength"):
-            if not self.camera and getattr(self, name) != getattr(TrainConfig, name):
-                raise ConfigError(f"{name}: goes with camera, the share of the images that it is for")
+        for name, why in idle_options(self.to_dict()).items():
+            if getattr(self, name) != getattr(TrainConfig, name):
+                raise ConfigError(f"{name}={getattr(self, name)}: does nothing with {why}; leave it out")
 
         try:
             good = all(epoch > 0 and 0 < factor < 1000 for epoch, factor in self.rate_factors().items())
@@ -172,6 +173,10 @@ class TrainConfig:
             )
         if self.learning_rate_steps and self.schedule == "cosine":
             raise ConfigError("learning_rate_steps: go with schedule=plateau or constant, not with cosine")
+
+    def told(self) -> dict[str, Any]:
+        """The fields without those that do nothing beside the others: what makes this configuration again."""
+        return {name: value for name, value in self.to_dict().items() if name not in idle_options(vars(self))}
 
     def rate_factors(self) -> dict[int, float]:
         """Epoch -> what the learning rate is multiplied by after it, from ``learning_rate_steps``."""
@@ -193,6 +198,23 @@ class TrainConfig:
         if unknown:
             raise ConfigError(f"unknown training options: {', '.join(sorted(unknown))}")
         return cls(**fields)
+
+
+def idle_options(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Options that do nothing beside the others -> what keeps them from it, as ``name=value``.
+
+    Arguments:
+        fields: all fields of a TrainConfig.
+    """
+    needed = {
+        "momentum": ("optimizer", fields["optimizer"] == "sgd"),
+        "warmup_epochs": ("schedule", fields["schedule"] == "cosine"),
+        "plateau_factor": ("schedule", fields["schedule"] == "plateau"),
+        "plateau_patience": ("schedule", fields["schedule"] == "plateau"),
+        "camera_kinds": ("camera", fields["camera"] > 0),
+        "camera_strength": ("camera", fields["camera"] > 0),
+    }
+    return {name: f"{other}={fields[other]}" for name, (other, used) in needed.items() if not used}
 
 
 #: What a published recipe has none of unless it says so.

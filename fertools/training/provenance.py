@@ -22,7 +22,7 @@ def label(path: Path) -> str:
 
 
 def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> str:
-    """The command that makes the run ``name``, with every option: later defaults may be others.
+    """The command that makes the run ``name``, with every option that counts: later defaults may be others.
 
     Arguments:
         name: the run's folder.
@@ -38,7 +38,7 @@ def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> s
     words += ["--data", "SRC", "--out", name]
     if weights:
         words += ["--weights", weights["name"]]
-    for option, value in config.to_dict().items():
+    for option, value in config.told().items():
         if value != "":
             words += [f"--{option.replace('_', '-')}", str(value)]
     return shlex.join(words)
