@@ -146,6 +146,14 @@ def test_one_seed_in_a_folder_of_seeds():
     assert result.stdout == "one/seed-0\n"
 
 
+def test_other_data_without_weights_is_a_usage_error():
+    """There is nothing that it could be about."""
+    for words in (("train",), ("sweep", "--set", "epochs=1,2", "--out", "sweep")):
+        result = CliRunner().invoke(main, [*words, "--other-data"])
+        assert result.exit_code == 2
+        assert "--other-data goes with --weights or teachers" in result.stderr
+
+
 def test_resume_with_other_data():
     tiny_training.create("run", TrainConfig(epochs=2), tiny_training.dataset())
     write(tiny_training.dataset(seed=1), "other.npz")

@@ -102,10 +102,11 @@ def test_one_file_that_averages_inside(exported, small_run, other_run, small_dat
 def test_the_report_tells_of_every_member(exported, small_run, other_run, small_data):
     folder, outcome = exported
     training = json.loads((folder / "report.json").read_text())["training"]
-    test = small_data.split("test")
+    validation = small_data.split("validation")
     for member, path, share in zip(training["members"], (small_run, other_run), (0.75, 0.25), strict=True):
-        rows = probabilities(load(path / "best.keras"), test.images)
-        assert member["test_accuracy"] == accuracy(rows, test.labels)
+        rows = probabilities(load(path / "best.keras"), validation.images)
+        assert member["validation_accuracy"] == accuracy(rows, validation.labels)
+        assert not any("test" in name for name in member)  # the weights may still be chosen
         assert (member["name"], member["share"]) == (path.name, share)
         assert f"Member: {path.name}, sequential, share {share}: " in outcome.stderr
     card = (folder / "MODEL_CARD.md").read_text()
@@ -141,6 +142,16 @@ def test_what_cannot_be_joined(small_run, blank_run, tmp_path):
     (unfinished / "metrics.json").unlink()
     with pytest.raises(RunError, match="not finished"):
         open_members([small_run, unfinished])
+
+
+def test_other_data_behind_a_member_is_told(small_run, other_run, small_data, tmp_path):
+    far = {"name": "far.npz", "fingerprint": "0" * 64}
+    mixed = shutil.copytree(other_run, tmp_path / "mixed")
+    facts = json.loads((mixed / "run.json").read_text())
+    (mixed / "run.json").write_text(json.dumps(facts | {"other_data": [far]}))
+    training = Ensemble(open_members([small_run, mixed])).training(small_data)
+    assert training["other_data"] == [far]
+    assert training["notes"][-1] == "mixed learned from a network of other data, far.npz"
 
 
 @pytest.mark.parametrize("weights", ["1", "1,2,3", "1,x", "1,-1"])

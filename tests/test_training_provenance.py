@@ -5,12 +5,12 @@ from fertools.cli.distill import command as distill
 from fertools.cli.train import command as train
 from fertools.cli.training import chosen_config
 from fertools.training import TrainConfig, recipe
-from fertools.training.provenance import earlier_commands, label, train_command
+from fertools.training.provenance import earlier_commands, label, origins, train_command
 
 
 def given(name, command, line):
     """The options that were given in a line, as the command understands them."""
-    program, word, *arguments = shlex.split(line)
+    program, word, *arguments = shlex.split(line, comments=True)
     assert (program, word) == ("fertools", name)
     params = command.make_context(name, arguments).params
     return {name: value for name, value in params.items() if value is not None and value is not False}
@@ -46,6 +46,33 @@ def test_weights_and_teachers_are_in_it():
     assert (options["temperature"], options["label_share"]) == (2.0, 0.25)
     assert [str(path) for path in (*options["first"], *options["more"])] == ["all/seed-0", "all/seed-1"]
     assert str(options["weights"]) == "run-1/best.keras"
+
+
+def test_the_version_and_other_data_are_in_it():
+    facts = {
+        "versions": {"fertools": "1.2.3"},
+        "weights": {"name": "run-1/best.keras"},
+        "other_data": [{"name": "other", "fingerprint": "0"}],
+    }
+    line = train_command("run", TrainConfig(), facts)
+    assert line.endswith("  # fertools 1.2.3")
+    assert given("train", train, line)["other_data"] is True
+    assert "other_data" not in given("train", train, train_command("run", TrainConfig(), {}))
+
+
+def test_origins(tmp_path):
+    """Of a run and of an export: its own data, and what it goes back to."""
+    own, other = ({"name": name, "fingerprint": name * 3} for name in "ab")
+    for name, facts in (("plain", {"data": own}), ("mixed", {"data": own, "other_data": [other]})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "export").mkdir()
+    report = {"model": {"data": own}, "training": {"other_data": [other]}}
+    (tmp_path / "export" / "report.json").write_text(json.dumps(report))
+    assert origins(tmp_path / "plain") == [own]
+    assert origins(tmp_path / "mixed" / "best.keras") == [own, other]
+    assert origins(tmp_path / "export") == [own, other]
+    assert origins(tmp_path / "elsewhere.keras") == []
 
 
 def test_names(tmp_path):

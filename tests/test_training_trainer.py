@@ -422,6 +422,22 @@ def test_what_was_made_from_other_data_is_refused(finished, tmp_path):
     )
 
 
+def test_other_data_further_back_is_refused_too(finished, tmp_path):
+    """A student has the run's own data, and yet its teacher has seen another's."""
+    own, far = dataset(seed=9), dataset(seed=10)
+    first = create(tmp_path / "first", source=own, weights=finished.best, other_data=True)
+    shutil.copy(finished.best, first.best)
+    with pytest.raises(RunError, match=r"learned from a network of other data \(synthetic\)"):
+        create(tmp_path / "second", source=own, weights=first.best)
+    second = create(tmp_path / "second", source=own, weights=first.best, other_data=True)
+    assert second.facts["other_data"] == first.facts["other_data"]
+    assert [data["fingerprint"] for data in first.facts["other_data"]] == [dataset().fingerprint]
+    assert " --other-data " in second.facts["commands"][-1]
+    third = create(tmp_path / "third", source=far, weights=first.best, other_data=True)
+    fingerprints = {data["fingerprint"] for data in third.facts["other_data"]}
+    assert fingerprints == {own.fingerprint, dataset().fingerprint}
+
+
 def test_weights_of_unknown_origin_are_told(finished, tmp_path):
     copied = tmp_path / "copied.keras"
     copied.write_bytes(finished.best.read_bytes())

@@ -12,6 +12,7 @@ from fertools import data
 from fertools.cli.common import default_source, json_option, talk
 from fertools.cli.compare import report
 from fertools.cli.training import (
+    check_other_data,
     chosen_config,
     data_option,
     engine_options,
@@ -69,6 +70,7 @@ def command(
     added. A run that fails stands in the table with its reason and does not stop the others; the exit code is
     then 1.
     """
+    check_other_data(other_data, weights)
     configs = _configs(settings, recipe, options, seeds)
     source = source or default_source()
     sweep = Sweep.create(out, configs, data.load(source), weights)

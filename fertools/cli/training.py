@@ -207,6 +207,12 @@ def chosen_config(name: str | None, options: dict[str, Any]) -> TrainConfig:
         raise click.UsageError(str(error)) from error
 
 
+def check_other_data(other_data: bool, weights: str | None, teachers: Sequence[Path] = ()) -> None:
+    """Raise click.UsageError if ``--other-data`` was given and there is nothing that it can be about."""
+    if other_data and not weights and not teachers:
+        raise click.UsageError("--other-data goes with --weights or teachers.")
+
+
 def start_runs(
     config: TrainConfig,
     source: str | None,
@@ -222,6 +228,7 @@ def start_runs(
     as_json: bool,
 ) -> None:
     """Make one run, or one for each seed, and train what was made."""
+    check_other_data(other_data, weights, teachers)
     source = source or default_source()
     if out:
         Run.check_free(out)

@@ -147,16 +147,16 @@ def _members(training: dict[str, Any]) -> list[str]:
     """The networks of an ensemble, beside their weighted mean."""
     return [
         "The output is the weighted mean of the members' probabilities, taken inside the graph. Accuracies"
-        " are of Keras with a single view.",
+        " are of Keras with a single view on the validation split.",
         "",
-        "| member | network | share | validation | test |",
-        "|---|---|---:|---:|---:|",
+        "| member | network | share | validation |",
+        "|---|---|---:|---:|",
         *(
             f"| `{each['name']}` (sha256 `{each['sha256'][:16]}...`) | {each['model']} | {each['share']:.4g}"
-            f" | {each['validation_accuracy']:.2%} | {each['test_accuracy']:.2%} |"
+            f" | {each['validation_accuracy']:.2%} |"
             for each in training["members"]
         ),
-        f"| ensemble | | | {training['validation_accuracy']:.2%} | {training['test_accuracy']:.2%} |",
+        f"| ensemble | | | {training['validation_accuracy']:.2%} |",
         "",
     ]
 

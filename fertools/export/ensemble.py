@@ -13,7 +13,7 @@ from fertools.errors import RunError
 from fertools.evaluation import accuracy
 from fertools.export.subject import FinishedRun, read_origin
 from fertools.models.ensemble import NAME, shares
-from fertools.training.provenance import earlier_commands, label
+from fertools.training.provenance import earlier_commands, label, origins
 from fertools.training.seeds import open_runs
 
 if TYPE_CHECKING:
@@ -103,26 +103,43 @@ class Ensemble:
         return weighted_mean([load(member.file) for member in self.members], self.shares)
 
     def training(self, dataset: Dataset) -> dict[str, Any]:
-        """The members, each measured on ``dataset`` beside their mean, and the commands that made them."""
+        """The members and their mean, measured on the validation split, and the commands that made them.
+
+        Not on the test split: the weights may still be chosen.
+        """
         from fertools.models.prediction import load, probabilities, weights_sha256
 
         weights = self.weights or (1.0,) * len(self.members)
-        splits = {name: dataset.split(name) for name in ("validation", "test")}
-        means: dict[str, Any] = dict.fromkeys(splits, 0.0)
+        validation = dataset.split("validation")
+        mean: Any = 0.0
         members = []
+        others: dict[str, tuple[str, dict[str, str]]] = {}
         for member, weight, share in zip(self.members, weights, self.shares, strict=True):
             network = load(member.file)
-            found: dict[str, Any] = {}
-            for name, split in splits.items():
-                rows = probabilities(network, split.images)
-                found[f"{name}_accuracy"] = accuracy(rows, split.labels)
-                means[name] += share * rows
-            facts = {"name": label(member.path), "model": member.model, "sha256": weights_sha256(network)}
-            members.append({**facts, "weight": weight, "share": share, **found})
+            rows = probabilities(network, validation.images)
+            mean += share * rows
+            members.append(
+                {
+                    "name": label(member.path),
+                    "model": member.model,
+                    "sha256": weights_sha256(network),
+                    "weight": weight,
+                    "share": share,
+                    "validation_accuracy": accuracy(rows, validation.labels),
+                }
+            )
+            others |= {data["fingerprint"]: (label(member.path), data) for data in origins(member.path)[1:]}
         return {
             "members": members,
             "commands": earlier_commands(member.path for member in self.members),
             "images": dataset.counts,
-            "notes": list(dataset.notes),
-            **{f"{name}_accuracy": accuracy(means[name], split.labels) for name, split in splits.items()},
+            "notes": [
+                *dataset.notes,
+                *(
+                    f"{name} learned from a network of other data, {data['name']}"
+                    for name, data in others.values()
+                ),
+            ],
+            "other_data": [data for _, data in others.values()],
+            "validation_accuracy": accuracy(mean, validation.labels),
         }

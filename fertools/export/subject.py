@@ -111,6 +111,7 @@ class FinishedRun:
             "versions": facts["versions"],
             "images": facts["data"]["images"],
             "notes": facts["data"]["notes"],
+            "other_data": facts.get("other_data", []),
             "epochs": metrics["epochs"],
             "best_epoch": metrics["best_epoch"],
             "validation_accuracy": metrics["validation"]["accuracy"],

@@ -22,12 +22,14 @@ def label(path: Path) -> str:
 
 
 def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> str:
-    """The command that makes the run ``name``, with every option that counts: later defaults may be others.
+    """The command that makes the run ``name``, with every option that counts and the version that it was given to.
+
+    Later versions may have other defaults, or mean another thing by an option.
 
     Arguments:
         name: the run's folder.
         config: what it was told.
-        facts: its run.json, for the weights that it started from and its teachers.
+        facts: its run.json, for the weights that it started from, its teachers and the version.
     """
     words = ["fertools", "train"]
     distillation, weights = facts.get("distillation"), facts.get("weights")
@@ -38,10 +40,13 @@ def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> s
     words += ["--data", "SRC", "--out", name]
     if weights:
         words += ["--weights", weights["name"]]
+    if facts.get("other_data"):
+        words += ["--other-data"]
     for option, value in config.told().items():
         if value != "":
             words += [f"--{option.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    version = facts.get("versions", {}).get("fertools")
+    return shlex.join(words) + (f"  # fertools {version}" if version else "")
 
 
 def earlier_commands(paths: Iterable[Path]) -> list[str]:
@@ -59,21 +64,28 @@ def earlier_commands(paths: Iterable[Path]) -> list[str]:
     return list(commands)
 
 
-def origin(path: Path) -> dict[str, str] | None:
+def origins(path: Path) -> list[dict[str, str]]:
     """Name and fingerprint of the data that a run, an export folder or a file in either was trained on.
 
-    None where nothing tells, as of a file that was copied away.
+    Its own data first, then what its teachers and its first weights were trained on, where that is other
+    data. Empty where nothing tells, as of a file that was copied away.
     """
     folder = path if path.is_dir() else path.parent
-    for file, keys in ((folder / "run.json", ("data",)), (folder / contract.REPORT_FILE, ("model", "data"))):
+    for file, find in ((folder / "run.json", _run_origins), (folder / contract.REPORT_FILE, _export_origins)):
         try:
-            facts: Any = json.loads(read_text(file))
-            for key in keys:
-                facts = facts[key]
-            return {key: str(facts[key]) for key in ("name", "fingerprint")}
+            found = find(json.loads(read_text(file)))
+            return [{key: str(data[key]) for key in ("name", "fingerprint")} for data in found]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return None
+    return []
+
+
+def _run_origins(facts: Any) -> list[Any]:
+    return [facts["data"], *facts.get("other_data", ())]
+
+
+def _export_origins(report: Any) -> list[Any]:
+    return [report["model"]["data"], *report.get("training", {}).get("other_data", ())]
 
 
 def _of_run(facts: Mapping[str, Any], name: str) -> list[str]:

@@ -38,7 +38,7 @@ from fertools.training.inputs import ImageStore, Mixup
 from fertools.training.losses import SoftTargetLoss
 from fertools.training.optimizer import build_optimizer
 from fertools.training.parallel import check_agreement, check_split, split_over
-from fertools.training.provenance import earlier_commands, label, origin, train_command
+from fertools.training.provenance import earlier_commands, label, origins, train_command
 from fertools.training.run import Run
 from fertools.training.state import load_state
 from fertools.training.statistics import IMAGES as STATISTICS_IMAGES
@@ -74,11 +74,10 @@ def new_run(
         other_data: let ``weights`` and ``teachers`` be made from other data than ``dataset``, which may hold
             images of its test split. The run's notes then say so.
 
-    Raises RunError if ``path`` is taken, a teacher has no finished epoch, or one was made from other data,
-    DataError if the data lacks a
-    train or validation split, ModelError if ``weights`` is damaged, of another network or not to be had, or a
-    teacher is, ConfigError if there are no ImageNet weights for the network, it has no dropout to scale, or a
-    batch cannot be split over the devices.
+    Raises RunError if ``path`` is taken, a teacher has no finished epoch, or weights or a teacher were made
+    from other data, DataError if the data lacks a train or validation split, ModelError if ``weights`` is
+    damaged, of another network or not to be had, or a teacher is, ConfigError if there are no ImageNet weights
+    for the network, it has no dropout to scale, or a batch cannot be split over the devices.
     """
     for name in ("train", "validation"):
         dataset.split(name)
@@ -89,7 +88,7 @@ def new_run(
     if 0 < config.dropout_scale < 1:
         scale_dropout(build(config.model), config.dropout_scale)  # can it?
     given = [*teachers, *([Path(weights)] if weights is not None and _is_file_of_ours(weights) else [])]
-    notes = [note for path in given for note in _origin_notes(path, dataset, other_data=other_data)]
+    notes, others = _other_origins(given, dataset, meant=other_data)
     facts: dict[str, Any] = {
         "data": {
             "source": source,
@@ -102,6 +101,8 @@ def new_run(
         "precision": resolve_precision(config, device),
         "versions": versions(device.backend),
     }
+    if others:
+        facts["other_data"] = others
     start = None
     if weights is not None:
         start = _start_network(config.model, weights)
@@ -211,22 +212,31 @@ def _is_file_of_ours(weights: Path | str) -> bool:
     return weights != IMAGENET and Path(weights).suffix != ".h5"
 
 
-def _origin_notes(path: Path, dataset: Dataset, *, other_data: bool) -> list[str]:
-    """What is to be said of the data behind weights or a teacher; nothing if it is the run's own.
+def _other_origins(
+    paths: Sequence[Path], dataset: Dataset, *, meant: bool
+) -> tuple[list[str], list[dict[str, str]]]:
+    """What is to be said of the data behind weights and teachers, and the data that is not the run's own.
 
-    Raises RunError if it is other data and that is not meant: its training images may be test images here.
+    Raises RunError if there is such data and that is not meant: its training images may be test images here.
     """
-    data = origin(path)
-    if data is None:
-        return [f"what {label(path)} was trained on is not known"]
-    if data["fingerprint"] == dataset.fingerprint:
-        return []
-    if not other_data:
-        raise RunError(
-            f"{path}: was trained on other data ({data['name']}) than {dataset.name}, perhaps on images that"
-            " are test images here; --other-data says that it is meant"
-        )
-    return [f"{label(path)} was trained on other data, {data['name']}"]
+    notes = []
+    others: dict[str, dict[str, str]] = {}
+    for path in paths:
+        found = origins(path)
+        if not found:
+            notes.append(f"what {label(path)} was trained on is not known")
+        for data in found:
+            if data["fingerprint"] == dataset.fingerprint:
+                continue
+            how = "was trained on" if data is found[0] else "learned from a network of"
+            if not meant:
+                raise RunError(
+                    f"{path}: {how} other data ({data['name']}) than {dataset.name}, perhaps images that are"
+                    " test images here; --other-data says that it is meant"
+                )
+            notes.append(f"{label(path)} {how} other data, {data['name']}")
+            others[data["fingerprint"]] = data
+    return notes, list(others.values())
 
 
 def _start_network(name: str, weights: Path | str) -> keras.Model:
