@@ -22,7 +22,7 @@ def label(path: Path) -> str:
 
 
 def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> str:
-    """The command that makes the run ``name``, with every option that counts and the version that it was given to.
+    """The command that makes the run ``name``, with every option that counts and the version it was given to.
 
     Later versions may have other defaults, or mean another thing by an option.
 

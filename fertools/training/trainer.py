@@ -76,8 +76,8 @@ def new_run(
 
     Raises RunError if ``path`` is taken, a teacher has no finished epoch, or weights or a teacher were made
     from other data, DataError if the data lacks a train or validation split, ModelError if ``weights`` is
-    damaged, of another network or not to be had, or a teacher is, ConfigError if there are no ImageNet weights
-    for the network, it has no dropout to scale, or a batch cannot be split over the devices.
+    damaged, of another network or not to be had, or a teacher is, ConfigError if there are no ImageNet
+    weights for the network, it has no dropout to scale, or a batch cannot be split over the devices.
     """
     for name in ("train", "validation"):
         dataset.split(name)
