@@ -20,6 +20,8 @@ def test_device():
     ("flags", "limits", "has_bfloat16"),
     [
         ("avx2 avx512_bf16", {}, True),
+        ("avx2 avx512_bf16 intel", {}, False),  # slower there than float32
+        ("avx2 avx512_bf16 amx_bf16 intel", {}, True),
         ("asimd bf16", {}, True),
         ("avx2 avx_vnni", {}, False),
         ("avx2 avx512_bf16", {"DNNL_MAX_CPU_ISA": "AVX2"}, False),
@@ -30,7 +32,8 @@ def test_device():
 def test_bfloat16_where_the_processor_has_it_and_its_library_may_use_it(
     monkeypatch, flags, limits, has_bfloat16
 ):
-    monkeypatch.setattr(backend, "processor", lambda: ("some CPU", frozenset(flags.split())))
+    maker = "Intel Xeon" if "intel" in flags else "AMD EPYC"
+    monkeypatch.setattr(backend, "processor", lambda: (maker, frozenset(flags.split())))
     for name in backend.ISA_LIMITS:
         monkeypatch.delenv(name, raising=False)
     for name, value in limits.items():
