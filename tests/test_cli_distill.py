@@ -2,12 +2,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_training
 from click.testing import CliRunner
 
 from fertools.cli import COMMANDS, main
-from fertools.data import write
+from fertools.data import Dataset, write
 from fertools.models import NETWORKS
 from fertools.training import Run
 from fertools.training.trainer import train
@@ -72,6 +73,43 @@ def test_usage_errors(teachers):
     assert result.exit_code == 2
     assert "--label-smoothing: does nothing with --label-share 0" in result.stderr
     assert not Path("student").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_teacher_may_be_an_ensemble(teachers, precision):
+    """As much as a network of ours is, also under another precision: its answers are those of its file."""
+    from fertools.models.ensemble import weighted_mean
+    from fertools.models.prediction import load, probabilities
+    from fertools.training.trainer import _teacher, dtype_policy
+
+    Path("both").mkdir()
+    whole = weighted_mean([load(path / "best.keras") for path in teachers], [0.75, 0.25])
+    whole.save("both/model.keras")
+    with dtype_policy(precision):
+        teacher = _teacher(Path("both/model.keras"))
+    assert not teacher.trainable_variables
+    images = tiny_training.dataset().images
+    exact = {"float32": 1e-6, "mixed_bfloat16": 0.05}[precision]
+    np.testing.assert_allclose(probabilities(teacher, images), probabilities(whole, images), atol=exact)
+    result = distill("--teachers", "both", "--out", "student", "--precision", precision, "--label-share", 0)
+    assert result.exit_code == 0, result.stderr
+    facts = Run.open(Path("student")).facts["distillation"]["teachers"]
+    assert [(teacher["name"], teacher["model"]) for teacher in facts] == [("both", "ensemble")]
+
+
+def test_class_weights_count_for_the_teachers_too(teachers):
+    """With labels that do not count, the weights change nothing else."""
+    whole = tiny_training.dataset()
+    uneven = (whole.usage > 0) | (whole.labels > 0) | (np.arange(len(whole)) < 20)
+    parts = (array[uneven] for array in (whole.images, whole.labels, whole.usage))
+    write(Dataset("uneven", *parts), "tiny.npz", overwrite=True)
+    losses = []
+    for balance in ("none", "weights"):
+        words = ("--label-share", 0, "--class-balance", balance, "--out", balance, "--other-data")
+        result = distill("--teachers", teachers[0], *words)
+        assert result.exit_code == 0, result.stderr
+        losses.append([row.loss for row in Run.open(Path(balance)).history()])
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
 def test_a_teacher_that_is_not_there():

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -10,11 +11,12 @@ from fertools.backend import import_keras
 from fertools.cli import main
 from fertools.errors import ConfigError, RunError
 from fertools.evaluation import accuracy
+from fertools.export.calibration import calibrate
 from fertools.export.ensemble import Ensemble, open_members
 from fertools.export.folding import fold
 from fertools.models import build
 from fertools.models.ensemble import shares, weighted_mean
-from fertools.models.prediction import load, probabilities
+from fertools.models.prediction import load, probabilities, weights_sha256
 from fertools.runtime import Predictor
 
 keras = import_keras()
@@ -83,11 +85,44 @@ def test_the_mean_of_the_members(names):
         np.testing.assert_array_equal(probabilities(network, images), rows)
 
 
+def scaled(runs, data):
+    """Their networks, each with its own temperature."""
+    networks = [load(run / "best.keras") for run in runs]
+    for network in networks:
+        calibrate(network, data.split("validation"))
+    return networks
+
+
+def test_members_are_all_scaled_to_the_same_confidence(small_run, other_run, small_data, tmp_path):
+    """Whether a member is a run or its export, whose confidence has been scaled before, is all the same."""
+    certain = load(other_run / "best.keras")
+    certain.layers[-1].set_weights([4 * array for array in certain.layers[-1].get_weights()])
+    sure = write_run(tmp_path / "sure", certain, small_data)
+    shutil.copytree(sure, tmp_path / "export")
+    (exported,) = scaled([sure], small_data)
+    exported.save(tmp_path / "export" / "model.keras")
+    images = small_data.split("validation").images
+    answers = []
+    for path, file in ((sure, "best.keras"), (tmp_path / "export", "model.keras")):
+        members = open_members([small_run, path])
+        members[1] = dataclasses.replace(members[1], file=path / file)
+        answers.append(probabilities(Ensemble(members).network(small_data), images))
+    np.testing.assert_allclose(*answers, atol=2e-3)
+    first, second = (probabilities(network, images) for network in scaled((small_run, sure), small_data))
+    np.testing.assert_allclose(answers[0], (first + second) / 2, atol=1e-6)
+    assert np.abs(answers[0] - (first + probabilities(certain, images)) / 2).max() > 0.05
+    report = Ensemble(open_members([small_run, sure])).training(small_data)
+    assert report["members"][1]["temperature"] > 1.5
+    assert report["members"][1]["sha256"] == weights_sha256(certain)
+
+
 def test_one_file_that_averages_inside(exported, small_run, other_run, small_data):
     folder, outcome = exported
     assert outcome.exit_code == 0, outcome.output
     test = small_data.split("test")
-    first, second = (probabilities(load(each / "best.keras"), test.images) for each in (small_run, other_run))
+    first, second = (
+        probabilities(network, test.images) for network in scaled((small_run, other_run), small_data)
+    )
     mean = 0.75 * first + 0.25 * second
     predictor = Predictor(folder, precision="float32", threads=1)
     np.testing.assert_allclose(predictor.probabilities(test.images), mean, atol=1e-5)

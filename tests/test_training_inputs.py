@@ -50,6 +50,16 @@ def test_soft_target_loss():
     assert soft_target_loss(student, teacher, temperature=2.0) == pytest.approx(4 * divergence, rel=1e-5)
 
 
+def test_the_teachers_share_of_the_loss_is_weighted_as_the_labels_is():
+    student = np.array([[0.2, 0.8], [0.4, 0.6]], np.float32)
+    teacher = np.array([[0.6, 0.4], [0.5, 0.5]], np.float32)
+    weights = np.array([3.0, 0.5], np.float32)
+    layer = SoftTargetLoss(1.0, 1.0)
+    layer([ops.convert_to_tensor(array) for array in (student, teacher, weights)], training=True)
+    each = (teacher * np.log(teacher / student)).sum(axis=1)
+    assert float(layer.losses[0]) == pytest.approx((3 * each[0] + 0.5 * each[1]) / 2, rel=1e-5)
+
+
 def test_soft_targets_of_certain_networks_stay_finite():
     certain = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     assert 0 < soft_target_loss(certain, certain[::-1].copy()) < 20

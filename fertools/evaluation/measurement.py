@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fertools.data import Dataset
-from fertools.errors import ConfigError, RunError
+from fertools.errors import ConfigError, ModelError, RunError
 from fertools.evaluation.metrics import Evaluation, evaluate
 from fertools.runtime.views import averaged, stacked
 
@@ -75,10 +75,12 @@ def measure(network: Network, dataset: Dataset, split: str, views: str = "single
         split: "train", "validation" or "test".
         views: "single", or "flip" for the mean over each image and its mirror.
 
-    Raises DataError if the split is empty, ConfigError for no split or views.
+    Raises DataError if the split is empty, ConfigError for no split or views, ModelError if the network
+    answers with anything but probabilities.
     """
     images = dataset.split(split)
     probabilities = averaged(network(stacked(images.images, views)), views)
+    _check_answers(probabilities)
     unseen = dataset.is_unseen(split)
     return Measurement(
         data=dataset.name,
@@ -88,6 +90,15 @@ def measure(network: Network, dataset: Dataset, split: str, views: str = "single
         official=evaluate(probabilities, images.labels),
         deduplicated=evaluate(probabilities[unseen], images.labels[unseen]) if unseen.any() else None,
     )
+
+
+def _check_answers(rows: NDArray[np.float32]) -> None:
+    # Written so that NaN fails.
+    good = (rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) < 1e-2)
+    if not good.all():
+        kind = "no probabilities" if np.isfinite(rows).all() else "NaN or infinity"
+        count = len(rows) - int(good.sum())
+        raise ModelError(f"the network answers {kind} for {count} of {len(rows)} images; choose another")
 
 
 def open_network(path: Path, precision: str = "auto") -> Network:

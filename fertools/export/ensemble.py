@@ -11,6 +11,7 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import RunError
 from fertools.evaluation import accuracy
+from fertools.export.calibration import calibrate
 from fertools.export.subject import FinishedRun, read_origin
 from fertools.models.ensemble import NAME, shares
 from fertools.training.provenance import earlier_commands, label, origins
@@ -95,12 +96,21 @@ class Ensemble:
         """The weights, summing to 1."""
         return shares(self.weights, len(self.members))
 
-    def network(self) -> keras.Model:
-        """Join the members. Raises ModelError if the file of one is missing or damaged."""
+    def network(self, dataset: Dataset) -> keras.Model:
+        """Join the members, each as confident as it is right on the validation split.
+
+        A run's network has not been scaled yet and an export's has, by its own temperature: without that, the
+        more confident would count for more than its weight says.
+
+        Raises ModelError if the file of one is missing or damaged.
+        """
         from fertools.models.ensemble import weighted_mean
         from fertools.models.prediction import load
 
-        return weighted_mean([load(member.file) for member in self.members], self.shares)
+        networks = [load(member.file) for member in self.members]
+        for network in networks:
+            calibrate(network, dataset.split("validation"))
+        return weighted_mean(networks, self.shares)
 
     def training(self, dataset: Dataset) -> dict[str, Any]:
         """The members and their mean, measured on the validation split, and the commands that made them.
@@ -116,13 +126,16 @@ class Ensemble:
         others: dict[str, tuple[str, dict[str, str]]] = {}
         for member, weight, share in zip(self.members, weights, self.shares, strict=True):
             network = load(member.file)
+            sha256 = weights_sha256(network)
+            calibration = calibrate(network, validation)
             rows = probabilities(network, validation.images)
             mean += share * rows
             members.append(
                 {
                     "name": label(member.path),
                     "model": member.model,
-                    "sha256": weights_sha256(network),
+                    "sha256": sha256,
+                    "temperature": calibration.temperature,
                     "weight": weight,
                     "share": share,
                     "validation_accuracy": accuracy(rows, validation.labels),

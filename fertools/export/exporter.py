@@ -145,7 +145,7 @@ def _export(
     from fertools.export.graph import to_onnx
     from fertools.web import write_page  # it imports this package
 
-    network = subject.network()
+    network = subject.network(dataset)
     validation, test = dataset.split("validation"), dataset.split("test")
     say(f"calibrating the confidence on {len(validation)} validation images")
     calibration = calibrate(network, validation)

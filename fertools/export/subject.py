@@ -37,8 +37,8 @@ class Subject(Protocol):
     def data(self) -> Mapping[str, str]:
         """Name and fingerprint of the data that it was trained on."""
 
-    def network(self) -> keras.Model:
-        """Load it, in float32."""
+    def network(self, dataset: Dataset) -> keras.Model:
+        """Load it, in float32; what has to be fitted for that is fitted on the validation split."""
 
     def training(self, dataset: Dataset) -> dict[str, Any]:
         """What the report tells of its training, as JSON values: nothing about the machine's folders."""
@@ -91,7 +91,7 @@ class FinishedRun:
         data: dict[str, Any] = self.run.facts["data"]
         return data
 
-    def network(self) -> keras.Model:
+    def network(self, dataset: Dataset) -> keras.Model:
         """Load the best epoch's."""
         from fertools.models.prediction import load
 

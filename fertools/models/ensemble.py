@@ -55,6 +55,29 @@ def weighted_mean(networks: Sequence[keras.Model], shares: Sequence[float]) -> k
     return keras.Model(image, layers.Add(dtype="float32", name="probabilities")(answers), name=NAME)
 
 
+def under_policy(network: keras.Model) -> keras.Model:
+    """A copy of an ensemble whose convolutions and dense layers compute under the current dtype policy.
+
+    All else stays in float32, which is exact: the softmax of each member and their mean, above all.
+    """
+    import keras
+    from keras import layers
+
+    policy = keras.config.dtype_policy()
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if isinstance(layer, layers.Conv2D) or (
+            isinstance(layer, layers.Dense) and layer.activation is not keras.activations.softmax
+        ):
+            config |= {"dtype": policy.name}
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(network, clone_function=clone)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
 def _copy(network: keras.Model, image: Any, prefix: str) -> keras.Model:
     """``network`` with its weights on another input, the names of its layers behind ``prefix``."""
     import keras

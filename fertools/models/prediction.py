@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fertools.contract import PIXEL_MAX
+from fertools.contract import IMAGE_SIZE, LABELS, PIXEL_MAX
 from fertools.errors import ModelError
+from fertools.models import build
 from fertools.models.structure import images_at_once
 
 if TYPE_CHECKING:
@@ -47,16 +48,56 @@ def _split_over() -> int:
 
 
 def load(path: Path) -> keras.Model:
-    """Load a ``.keras`` file in safe mode, without an optimizer. Raises ModelError if it cannot be read."""
+    """Load a ``.keras`` file in safe mode, without an optimizer.
+
+    Raises ModelError if it cannot be read, is no network from one face, (batch, 48, 48, 1), to probabilities,
+    (batch, 7), or has weights that are no numbers.
+    """
     from fertools.backend import import_keras
 
     keras = import_keras()
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        network = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zip, HDF5 and JSON errors: Keras has no common type for them
-        raise ModelError(f"{path}: not a Keras model that can be loaded: {error}") from error
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path}: not a Keras model that can be loaded: {why}") from error
+    _check_contract(network, path)
+    if not all(np.isfinite(array).all() for array in network.get_weights()):
+        raise ModelError(f"{path}: has weights that are NaN or infinite; train it anew")
+    if isinstance(getattr(network, "input", None), dict | list) or isinstance(
+        getattr(network, "output", None), dict | list
+    ):  # of one each
+        network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
+    return network
+
+
+def load_as(name: str, path: Path) -> keras.Model:
+    """The network ``name`` of ours, built under the current dtype policy, with the weights of a file.
+
+    Raises ModelError as ``load``, and if the file is of another network.
+    """
+    given = load(path).get_weights()
+    network = build(name)
+    if [array.shape for array in given] != [array.shape for array in network.get_weights()]:
+        raise ModelError(f"{path}: is not a {name} network; choose another file, or --model")
+    network.set_weights(given)
+    return network
+
+
+def _check_contract(network: Any, path: Path) -> None:
+    """Raise ModelError unless ``network`` maps float (batch, 48, 48, 1) to (batch, 7), any batch."""
+    for kind, wanted in (("inputs", (IMAGE_SIZE, IMAGE_SIZE, 1)), ("outputs", (len(LABELS),))):
+        # What is no network, or has never been built, has none.
+        tensors = getattr(network, kind, None) or []
+        found = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in tensors]
+        if len(found) != 1 or found[0][0] != (None, *wanted) or "float" not in found[0][1]:
+            actual = ", ".join(f"{dtype} {shape}" for shape, dtype in found) or "none"
+            raise ModelError(
+                f"{path}: its {kind} must be one, float32 {(None, *wanted)}, not {actual}; it is no network"
+                " of ours"
+            )
 
 
 def weights_sha256(network: keras.Model) -> str:

@@ -41,12 +41,15 @@ class LayerFacts:
 
 def structure(network: keras.Model) -> list[LayerFacts]:
     """The layers of ``network``, each after those that it reads; its input is the first."""
+    return [_facts(node) for node in _nodes(network)]
+
+
+def _nodes(network: keras.Model) -> list[Any]:
     import keras
 
     graph = network._functional if isinstance(network, keras.Sequential) else network
     depths = sorted(graph._nodes_by_depth, reverse=True)
-    nodes = [node for depth in depths for node in graph._nodes_by_depth[depth]]
-    return [_facts(node) for node in nodes]
+    return [node for depth in depths for node in graph._nodes_by_depth[depth]]
 
 
 def multiply_adds(network: keras.Model) -> int:
@@ -64,8 +67,10 @@ def images_at_once(network: keras.Model, *, kept: bool = False) -> int:
         kept: whether the outputs of all layers are kept until the end, as a direct call does, or only the
             largest counts, as in a compiled one.
     """
-    sizes = [FLOAT_BYTES * math.prod(layer.shape) for layer in structure(network)]
-    return max(KEPT_BYTES // sum(sizes) if kept else LARGEST_BYTES // max(sizes), 1)
+    # A dimension that is not known counts once: there is none in ours.
+    shapes = [tensor.shape[1:] for node in _nodes(network) for tensor in node.outputs]
+    sizes = [FLOAT_BYTES * math.prod(size or 1 for size in shape) for shape in shapes]
+    return int(max(KEPT_BYTES // sum(sizes) if kept else LARGEST_BYTES // max(sizes), 1))
 
 
 def _facts(node: Any) -> LayerFacts:

@@ -24,7 +24,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
     """Shuffled training batches: inputs, one-hot float32 (b, 7), weights float32 (b,).
 
     The inputs are "number", int32 (b,), which images of the split, and with mixup "share", float32 (b,),
-    how much of itself each image keeps; the rest comes from the one before it in the batch.
+    how much of itself each image keeps; the rest comes from the one before it in the batch. "weight" are the
+    weights once more, for a part of the loss that is computed inside the network.
     The order of an epoch depends on the seed and the epoch alone, whether the run was interrupted or not;
     ``fit`` must get ``shuffle=False``, or it shuffles the batches again, from Python's random state.
     The last incomplete batch is left out, so that every step has one shape and compiles once.
@@ -36,15 +37,26 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         balance: "none", "weights" (see ``class_weights``) or "oversample" (classes drawn equally often).
         mixup: shares are drawn from Beta(mixup, mixup); 0 mixes nothing.
         seed: the run's seed.
+        weighs_inside: whether the inputs hold "weight".
     """
 
-    def __init__(self, split: Split, *, batch_size: int, balance: str, mixup: float, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        balance: str,
+        mixup: float,
+        seed: int,
+        weighs_inside: bool = False,
+    ) -> None:
         super().__init__()
         self.split = split
         self.batch_size = min(batch_size, len(split))
         self.part = own_part(self.batch_size)
         self.mixup = mixup
         self.seed = seed
+        self.weighs_inside = weighs_inside
         weights = class_weights(split.labels)
         self.weights = weights if balance == "weights" else np.ones(len(LABELS), np.float32)
         self.chances = None
@@ -80,6 +92,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
             inputs["share"] = shares = self.shares[place]
             targets = blend(targets, shares[:, None])
             weights = blend(weights, shares)
+        if self.weighs_inside:
+            inputs["weight"] = weights
         part = self.part
         return {name: values[part] for name, values in inputs.items()}, targets[part], weights[part]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -27,13 +28,17 @@ class SoftTargetLoss(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
         self.temperature = temperature
         self.share = share
 
-    def call(self, inputs: tuple[Any, Any], training: bool = False) -> Any:
-        """Compare float32 probabilities (batch, 7) of the student and of the teachers."""
-        student, teacher = inputs
+    def call(self, inputs: Sequence[Any], training: bool = False) -> Any:
+        """Compare float32 probabilities (batch, 7) of the student and of the teachers.
+
+        A third input, float32 (batch,), is how much each image counts, as ``fit`` weights the labels' loss.
+        """
+        student, teacher, *weights = inputs
         if training:
             ours, theirs = self._soften(student), ops.stop_gradient(self._soften(teacher))
             distance = ops.sum(ops.exp(theirs) * (theirs - ours), axis=-1)
-            self.add_loss(self.share * self.temperature**2 * ops.mean(distance))
+            weighted = distance * weights[0] if weights else distance
+            self.add_loss(self.share * self.temperature**2 * ops.mean(weighted))
         return student
 
     def _soften(self, probabilities: Any) -> Any:

@@ -22,8 +22,8 @@ from fertools.data import Dataset, Split
 from fertools.errors import ConfigError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
-from fertools.models import IMAGENET, NETWORKS, build, build_pretrained
-from fertools.models.prediction import load, probabilities, weights_sha256
+from fertools.models import IMAGENET, NETWORKS, build, build_pretrained, ensemble
+from fertools.models.prediction import load, load_as, probabilities, weights_sha256
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
@@ -159,6 +159,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
         balance=config.class_balance,
         mixup=config.mixup,
         seed=config.seed,
+        weighs_inside=_weighs_inside(config, facts),
     )
     check_split(batches.batch_size)
     model = _model_around(trained, run, train_split)
@@ -244,14 +245,8 @@ def _start_network(name: str, weights: Path | str) -> keras.Model:
     if not _is_file_of_ours(weights):
         with dtype_policy("float32"):
             return build_pretrained(name, str(weights))
-    weights = Path(weights)
-    given = load(weights).get_weights()
     with dtype_policy("float32"):
-        network = build(name)
-    if [array.shape for array in given] != [array.shape for array in network.get_weights()]:
-        raise ModelError(f"{weights}: is not a {name} network; choose another file, or --model")
-    network.set_weights(given)
-    return network
+        return load_as(name, Path(weights))
 
 
 def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
@@ -278,8 +273,17 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
             teacher.name = f"teacher{number}"  # Keras wants every name once
         distillation = facts["distillation"]
         compare = SoftTargetLoss(distillation["temperature"], share=1 - distillation["label_share"])
-        answers = compare((answers, soft_targets(teachers, images)))
+        compared = [answers, soft_targets(teachers, images)]
+        if _weighs_inside(config, facts):
+            inputs["weight"] = keras.Input((), dtype="float32", name="weight")
+            compared.append(inputs["weight"])
+        answers = compare(compared)
     return keras.Model(inputs, answers)
+
+
+def _weighs_inside(config: TrainConfig, facts: dict[str, Any]) -> bool:
+    """Whether class weights have to reach the teachers' part of the loss, which ``fit`` does not weight."""
+    return "distillation" in facts and config.class_balance == "weights"
 
 
 def _camera(config: TrainConfig, share: float) -> Camera:
@@ -303,11 +307,15 @@ def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = 
 
 def _teacher(file: Path) -> keras.Model:
     """The network of ours that a file holds, under the current dtype policy, not to be trained."""
-    given = load(file)
-    if given.name not in NETWORKS:
-        raise ModelError(f"{file}: is no network of ours; a teacher is one of {', '.join(NETWORKS)}")
-    network = build(given.name)
-    network.set_weights(given.get_weights())
+    network = load(file)
+    if network.name == ensemble.NAME:
+        network = ensemble.under_policy(network)
+    elif network.name in NETWORKS:
+        network = load_as(network.name, file)
+    else:
+        raise ModelError(
+            f"{file}: is no network of ours; a teacher is an ensemble or one of {', '.join(NETWORKS)}"
+        )
     network.trainable = False
     return network
 
