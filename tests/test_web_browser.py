@@ -21,6 +21,7 @@ from fertools import data
 from fertools.errors import ConfigError, WebError
 from fertools.runtime import Predictor
 from fertools.runtime.location import shipped_model
+from fertools.verification.kit import read_result, write_kit
 from fertools.web import WebConfig, gather, write_page
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -308,6 +309,48 @@ def test_a_truncated_model_is_told(
     )
     expect(page.locator("#choose")).to_be_disabled()
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "size"), [("desktop", (1280, 860)), ("phone", (390, 844))])
+def test_a_kit_is_run_and_its_result_accepted(
+    browser: Any, address: str, tmp_path: Path, scheme: str, name: str, size: tuple[int, int]
+) -> None:
+    assert COMPACT is not None
+    write_kit(COMPACT, tmp_path / "kit.zip", images=40)
+    view = {"width": size[0], "height": size[1]}
+    context = browser.new_context(viewport=view, color_scheme=scheme, is_mobile=name == "phone")
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.extend(foreign(request.url, address)))
+    page.goto(address)
+    page.get_by_role("link", name="Prove a model on this device").click()
+    ready(page)
+    page.set_input_files("#choose", file(b"hello", "notes.zip", "application/zip"))
+    expect(page.locator("#message")).to_contain_text("notes.zip: not a kit")
+    page.fill("#name", "a test")
+    page.set_input_files("#choose", tmp_path / "kit.zip")
+    expect(page.locator("#verdict")).to_have_text("It answers as it did", timeout=60_000)
+    expect(page.locator("#message")).to_be_hidden()
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "result.json"
+    download.value.save_as(tmp_path / "result.json")
+    report = read_result(COMPACT, tmp_path / "result.json")
+    report.check()
+    assert (report.processor, report.machine, report.provider, report.threads) == (
+        "a test",
+        "wasm",
+        "wasm",
+        1,
+    )
+    assert len(report.rows) == page.locator("#rows tr").count() == 2
+    assert all(row.difference <= 0.02 for row in report.rows)
+    page.screenshot(path=tmp_path / f"check-{name}-{scheme}.png", full_page=True)
+    wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1], "the page scrolls sideways"
+    context.close()
+    assert not asked
 
 
 def test_it_works_without_its_server(browser: Any, site: Path) -> None:

@@ -25,6 +25,7 @@ from fertools.web.page import LICENCES, PAGE_FILE
 #: What is in every page, besides the model.
 FILES = {
     *("fertools.js", "faces.js", "page.js", "sw.js", "index.html", "style.css", "icon.svg", "page.json"),
+    *("kit.js", "check.js", "check.html"),
     *("licences/fertools.txt", "licences/model.txt"),
     *("licences/onnxruntime.txt", "licences/onnxruntime-third-party.txt"),
     *onnxruntime_web.FILES,
@@ -103,24 +104,29 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
     write_page(
         gather(WebConfig()), tiny_export(tmp_path / "tiny", "int8") / "model.int8.onnx", tmp_path / "out"
     )
-    for name in ("index.html", "style.css", "page.js", "fertools.js", "faces.js", "sw.js", "icon.svg"):
+    ours = [name for name in FILES if "/" not in name and name not in onnxruntime_web.FILES]
+    for name in sorted(ours):
         addresses = re.findall(
             r"https?://[^\s\"'`<>)]+|//[a-z]+\.[a-z]+", (tmp_path / "out" / name).read_text()
         )
         assert {address.rstrip(".,") for address in addresses} <= {
             "http://localhost:8000",
+            "http://localhost:8000/check.html",
             "http://www.w3.org/2000/svg",
         }, name
-    html = (tmp_path / "out" / "index.html").read_text()
-    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
-    assert policy is not None
-    rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
-    assert rules["default-src"] == "'none'"
-    assert rules["script-src"] == "'self' 'wasm-unsafe-eval'"
-    assert {word for rule in rules.values() for word in rule.split()} <= {
-        *("'none'", "'self'", "'wasm-unsafe-eval'", "blob:", "data:")
-    }
-    assert not re.search(r"<script(?![^>]*src=)|<style| style=| on[a-z]+=", html), "the policy forbids these"
+    for name in ("index.html", "check.html"):
+        html = (tmp_path / "out" / name).read_text()
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+        assert policy is not None
+        rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
+        assert rules["default-src"] == "'none'"
+        assert rules["script-src"] == "'self' 'wasm-unsafe-eval'"
+        assert {word for rule in rules.values() for word in rule.split()} <= {
+            *("'none'", "'self'", "'wasm-unsafe-eval'", "blob:", "data:")
+        }
+        assert not re.search(r"<script(?![^>]*src=)|<style| style=| on[a-z]+=", html), (
+            "the policy forbids these"
+        )
 
 
 @pytest.mark.usefixtures("runtime_files")
