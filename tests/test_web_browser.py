@@ -346,6 +346,10 @@ def test_a_kit_is_run_and_its_result_accepted(
     )
     assert len(report.rows) == page.locator("#rows tr").count() == 2
     assert all(row.difference <= 0.02 for row in report.rows)
+    table = page.evaluate(
+        "(({ scrollWidth, clientWidth }) => [scrollWidth, clientWidth])(document.querySelector('.scroll'))"
+    )
+    assert table[0] <= table[1], "the table is cut off"
     page.screenshot(path=tmp_path / f"check-{name}-{scheme}.png", full_page=True)
     wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide[0] <= wide[1], "the page scrolls sideways"
