@@ -10,12 +10,27 @@ from typing import Any
 import click
 
 from fertools.data import synthetic
+from fertools.runtime.providers import PROVIDERS
 from fertools.runtime.views import VIEWS
 
 #: Where new runs go, and where the latest is looked for, if nothing else is said.
 RUNS = Path("runs")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+model_option = click.option(
+    "--model",
+    type=click.Path(),
+    help="Export folder, .onnx or .ort file, or a model that ships: sequential (the default) or compact.",
+)
+
+provider_option = click.option(
+    "--provider",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
+)
 
 precision_option = click.option(
     "--precision",

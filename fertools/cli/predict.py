@@ -10,13 +10,20 @@ from typing import Any
 
 import click
 
-from fertools.cli.common import emit, json_option, precision_option, talk, views_option
+from fertools.cli.common import (
+    emit,
+    json_option,
+    model_option,
+    precision_option,
+    provider_option,
+    talk,
+    views_option,
+)
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option, photos
 from fertools.contract import LABELS
 from fertools.errors import ImageError
 from fertools.reading import open_regular
 from fertools.runtime import Prediction, Predictor, to_face
-from fertools.runtime.providers import PROVIDERS
 
 #: File name suffixes that are picked up from folders; a file named by itself may have any.
 SUFFIXES = frozenset(
@@ -35,19 +42,9 @@ Outcome = Prediction | ImageError
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
-@click.option(
-    "--model",
-    type=click.Path(),
-    help="Export folder, .onnx or .ort file, or a model that ships: sequential (the default) or compact.",
-)
+@model_option
 @precision_option
-@click.option(
-    "--provider",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
-)
+@provider_option
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the processors this process may use.")
 @views_option
 @click.option(

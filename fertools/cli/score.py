@@ -12,9 +12,16 @@ from typing import Any
 
 import click
 
-from fertools.cli.common import emit, json_option, precision_option, talk, views_option
+from fertools.cli.common import (
+    emit,
+    json_option,
+    model_option,
+    precision_option,
+    provider_option,
+    talk,
+    views_option,
+)
 from fertools.cli.photos import detector_option, min_confidence_option
-from fertools.runtime.providers import PROVIDERS
 from fertools.scoring import ENGINES, Scoring, score
 
 #: Seconds between two lines that tell how far it is, where there is no terminal.
@@ -30,19 +37,9 @@ PACE = 30.0
     required=True,
     help="Folder of Parquet files, e.g. predictions.parquet; the same again goes on with what is missing.",
 )
-@click.option(
-    "--model",
-    type=click.Path(),
-    help="Export folder, .onnx or .ort file, or a model that ships: sequential (the default) or compact.",
-)
+@model_option
 @precision_option
-@click.option(
-    "--provider",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
-)
+@provider_option
 @views_option
 @click.option("--find-faces", is_flag=True, help="Look for faces in each picture, a row a face.")
 @detector_option

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from fertools.cli.common import precision_option, talk, views_option
+from fertools.cli.common import precision_option, provider_option, talk, views_option
 from fertools.cli.photos import detector_option, min_confidence_option
 from fertools.runtime import Predictor
-from fertools.runtime.providers import PROVIDERS
 from fertools.serving import Settings, serve
 
 
@@ -25,13 +24,7 @@ from fertools.serving import Settings, serve
     help="Processes, each with its own model.",
 )
 @precision_option
-@click.option(
-    "--provider",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help=f"Execution provider: auto, {', '.join(PROVIDERS)} or onnxruntime's own name.",
-)
+@provider_option
 @click.option(
     "--threads",
     type=click.IntRange(min=1),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from fertools import files
-from fertools.cli.common import precision_option, talk
+from fertools.cli.common import model_option, precision_option, talk
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option
 from fertools.contract import LABELS
 from fertools.errors import ConfigError, DataError
@@ -43,11 +43,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 
 @click.command()
 @click.argument("source", metavar="SRC")
-@click.option(
-    "--model",
-    type=click.Path(),
-    help="Export folder, .onnx or .ort file, or a model that ships: sequential (the default) or compact.",
-)
+@model_option
 @precision_option
 @detector_option
 @min_confidence_option

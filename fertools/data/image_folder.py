@@ -96,22 +96,23 @@ def write(dataset: Dataset, folder: Path) -> None:
 def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
     """Usage code, label and path of every file, in no order."""
     seen: dict[int, Path] = {}
-    for split in _visible(folder):
+    for split in visible(folder):
         if not split.is_dir():
             continue  # licences and the like may lie beside the splits
         usage = _code(split, SPLIT_NAMES)
         if usage in seen:
             raise DataError(f"{folder}: {seen[usage].name}/ and {split.name}/ are the same split; keep one")
         seen[usage] = split
-        for kind in _visible(split):
+        for kind in visible(split):
             label = _code(kind, CLASS_NAMES)
             if not kind.is_dir():
                 raise DataError(f"{kind}: not a folder; a split holds folders named after classes")
-            for path in _visible(kind):
+            for path in visible(kind):
                 yield usage, label, path
 
 
-def _visible(folder: Path) -> Iterator[Path]:
+def visible(folder: Path) -> Iterator[Path]:
+    """What is in a folder but for hidden files and litter."""
     for path in folder.iterdir():
         if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _LITTER:
             yield path

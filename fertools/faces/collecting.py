@@ -14,16 +14,13 @@ import numpy.typing as npt
 
 from fertools.contract import LABELS
 from fertools.data.dataset import Dataset
-from fertools.data.image_folder import CLASS_NAMES, SPLIT_NAMES
+from fertools.data.image_folder import CLASS_NAMES, SPLIT_NAMES, visible
 from fertools.data.partition import with_drawn_test
 from fertools.errors import DataError, ImageError
 from fertools.faces.finder import FaceFinder
 
 #: Pixels across a face, at least: three quarters of the crop. docs/stress.md has what smaller faces cost.
 SMALLEST_FACE: Final = 36
-
-#: Files that are not photos, by their first letter or name; they are passed over without a word.
-_LITTER: Final = ("thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def _photos(folder: Path) -> Iterator[tuple[Path, int, int | None]]:
     """Photo, label and usage code of all below the folder; no code where it has no folders of splits."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    tops = [path for path in _visible(folder) if path.is_dir()]
+    tops = [path for path in visible(folder) if path.is_dir()]
     splits = [path for path in tops if path.name.lower() in SPLIT_NAMES]
     if splits and len(splits) < len(tops):
         other = next(path for path in tops if path not in splits)
@@ -139,17 +136,11 @@ def _photos(folder: Path) -> Iterator[tuple[Path, int, int | None]]:
         )
     for split in splits or [folder]:
         usage = SPLIT_NAMES[split.name.lower()] if splits else None
-        for kind in _visible(split):
+        for kind in visible(split):
             if not kind.is_dir():
                 continue  # licences and the like
             if kind.name.lower() not in CLASS_NAMES:
                 known = ", ".join(CLASS_NAMES)
                 raise DataError(f"{kind}: its name is no class; known, in any case: {known}")
-            for photo in _visible(kind):
+            for photo in visible(kind):
                 yield photo, CLASS_NAMES[kind.name.lower()], usage
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if not path.name.startswith(".") and path.name.lower() not in _LITTER:
-            yield path
