@@ -5,6 +5,7 @@ Whatever keeps them from being written is a WriteError, which names the path and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -95,6 +96,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, document: Any) -> None:
     """Write ``document`` to ``path`` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Bytes and SHA-256 of a file, as reports list them."""
+    return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _umask() -> int:

@@ -22,6 +22,11 @@ LARGEST_MODEL: Final = 2048 * _MIB
 #: Bytes of a text file of ours.
 LARGEST_TEXT: Final = 64 * _MIB
 
+#: File name suffixes of pictures that are picked up from folders; a file named by itself may have any.
+PICTURES: Final = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
+)
+
 _KINDS: Final = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISCHR, "a device"),

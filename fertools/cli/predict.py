@@ -22,13 +22,8 @@ from fertools.cli.common import (
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option, photos
 from fertools.contract import LABELS
 from fertools.errors import ImageError
-from fertools.reading import open_regular
+from fertools.reading import PICTURES, open_regular
 from fertools.runtime import Prediction, Predictor, to_face
-
-#: File name suffixes that are picked up from folders; a file named by itself may have any.
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
-)
 
 #: Images decoded and predicted at a time.
 BATCH = 64
@@ -123,7 +118,7 @@ def _files(image: str) -> list[tuple[str, ImageError | None]]:
     if not folder.is_dir():
         return [(image, None)]
     found = sorted(
-        path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES and path.is_file()
+        path for path in folder.rglob("[!.]*") if path.suffix.lower() in PICTURES and path.is_file()
     )
     if not found:
         return [(image, ImageError(f"{image}: the folder holds no image files"))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -26,7 +25,7 @@ from fertools.export.quantization import QuantizeConfig
 from fertools.export.stamp import blank
 from fertools.export.subject import FinishedRun, Subject
 from fertools.export.triton import write_repository
-from fertools.files import replacing_folder, write_json, write_text
+from fertools.files import file_facts, replacing_folder, write_json, write_text
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import ModelInfo
 from fertools.runtime.seal import seal
@@ -200,7 +199,7 @@ def _export(
         if parts is not None:
             page = write_page(parts, temporary / contract.INT8_FILE, temporary / contract.WEB_FOLDER)
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
-        document["files"] = {file.relative_to(temporary).as_posix(): _file_facts(file) for file in files}
+        document["files"] = {file.relative_to(temporary).as_posix(): file_facts(file) for file in files}
         write_json(temporary / contract.REPORT_FILE, document)
     return Export(folder, report, calibration, document["training"], page)
 
@@ -318,7 +317,3 @@ def _judged(gates: Sequence[Gate]) -> dict[str, Any]:
 
 def _precision(file: str) -> str:
     return "int8" if file == contract.INT8_FILE else "float32"
-
-
-def _file_facts(file: Path) -> dict[str, Any]:
-    return {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}

@@ -21,14 +21,10 @@ from fertools.contract import IMAGE_SIZE, LABELS
 from fertools.data import SPLITS, Dataset, image_folder
 from fertools.errors import ConfigError, DataError, MissingExtraError
 from fertools.files import replacing
+from fertools.reading import PICTURES
 
 #: Images of a piece, of pictures and data sets; of a Parquet file at least so many, in whole row groups.
 PIECE: Final = 4096
-
-#: File name suffixes of pictures that are picked up from folders.
-PICTURES: Final = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
-)
 
 #: File name suffixes of a list of pictures.
 LISTS: Final = frozenset((".txt", ".lst"))

@@ -31,7 +31,7 @@ from fertools import contract
 from fertools.data import Dataset, synthetic
 from fertools.errors import DataError, GateError, ModelError
 from fertools.evaluation import in_batches
-from fertools.files import replacing, write_json, write_text
+from fertools.files import file_facts, replacing, write_json, write_text
 from fertools.processor import processor
 from fertools.reading import read_text, reason
 from fertools.runtime.location import model_files
@@ -264,10 +264,8 @@ def add_to_report(folder: Path, device: DeviceReport) -> None:
     new = device.to_dict()
     kept = [old for old in document.get("devices", []) if _place(old) != _place(new)]
     document["devices"] = [*kept, new]
-    card = model_card(document)
-    write_text(folder / contract.CARD_FILE, card)
-    data = card.encode()
-    files[contract.CARD_FILE] = {"bytes": len(data), "sha256": _sha256(data)}
+    write_text(folder / contract.CARD_FILE, model_card(document))
+    files[contract.CARD_FILE] = file_facts(folder / contract.CARD_FILE)
     write_json(path, {**document, "files": files})
 
 
