@@ -42,7 +42,7 @@ def stress_figure(stress: Stress, path: Path, title: str) -> None:
     rows = -(-len(stress.changes) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
-    for panel, change in zip(panels, stress.changes, strict=False):
+    for change, panel in zip(stress.changes, panels, strict=False):  # in this order no panel is lost
         places = range(len(change.severities) + 1)
         # Blue and orange of Okabe and Ito, which the colour-blind tell apart.
         panel.axhline(100 * stress.clean, color="#E69F00", linestyle="--", linewidth=1)

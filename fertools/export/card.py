@@ -224,7 +224,8 @@ def _stress(stressed: dict[str, Any] | None) -> list[str]:
         )
     if stressed["gates"]:
         lines += ["", *_verdicts(stressed["gates"])]
-    return [*lines, "", "```", "fertools stress DIR --data SRC --split test", "```", ""]
+    command = f"fertools stress DIR --data SRC --split test --images {any_form['images']}"
+    return [*lines, "", "```", command, "```", ""]
 
 
 def _verdicts(gates: list[dict[str, Any]]) -> list[str]:
