@@ -133,7 +133,8 @@ def summary() -> str:
         f" one thread, batch 1, {_processors(shipped)}. Worse images are"
         " [small, blurred, noisy, badly lit or badly cropped](docs/stress.md): the mean over them, on"
         f" {images:,} test images. [All figures](docs/models.md),"
-        " measured again by `fertools verify exported/compact --data fer2013.csv`.",
+        " measured again by `fertools verify exported/compact --data fer2013.csv` and"
+        f" `fertools stress exported/compact --data fer2013.csv --split test --images {images}`.",
         "",
     ]
     return "\n".join(lines)
