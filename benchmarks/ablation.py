@@ -18,8 +18,7 @@ from completing import complete, read_options
 from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
 from fertools.training import Run
-from fertools.training.compare import compare
-from fertools.training.figure import comparison_figure
+from fertools.training.comparison import compare, comparison_figure
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -70,7 +70,7 @@ def open_onnxruntime(file: str, threads: int, batch: int) -> Network:
 
 def keras_network(file: str, threads: int) -> Any:
     from fertools.backend import import_keras
-    from fertools.models.prediction import load
+    from fertools.models.inference import load
 
     import_keras()
     import tensorflow as tf

@@ -50,7 +50,7 @@ def litert_int8(folder: Path, work: Path, batches: list[int]) -> None:
 def litert_converter(folder: Path, batch: int) -> Any:
     """For a graph of fixed batch size: a free one needs operators that XNNPACK leaves to slower kernels."""
     from fertools.backend import import_keras
-    from fertools.models.prediction import load
+    from fertools.models.inference import load
 
     keras = import_keras()
     import tensorflow as tf

@@ -47,8 +47,8 @@ def control(folder: Path, dataset: Dataset, work: Path) -> Path:
     """The network of an export, quantized as its int8 file was, but with weights of 8 bits."""
     import onnx
 
+    from fertools.export.exporter import stamp
     from fertools.export.quantization import QuantizeConfig, quantize
-    from fertools.export.stamp import stamp
     from fertools.runtime.metadata import METADATA_KEY, ModelInfo
 
     recipe = json.loads((folder / REPORT_FILE).read_text())["quantization"]

@@ -28,7 +28,7 @@ import_keras()
 
 from fertools.export.graph import to_onnx  # noqa: E402  Keras is to be imported quietly first
 from fertools.export.quantization import quantize  # noqa: E402
-from fertools.models.prediction import load, probabilities  # noqa: E402
+from fertools.models.inference import load, probabilities  # noqa: E402
 
 DEFAULT = QuantizeConfig(images=2048)
 VARIANTS = {

@@ -51,7 +51,7 @@ def blank_run(small_run, small_data, tmp_path_factory) -> Path:
     from small_run import lopsided, write_run
 
     from fertools.data import Dataset
-    from fertools.models.prediction import load
+    from fertools.models.inference import load
 
     images = small_data.images.copy()
     images[0] = 0

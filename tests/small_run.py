@@ -72,7 +72,7 @@ def fitted_network(faces: Dataset) -> Any:
     """
     import keras
 
-    from fertools.training.statistics import estimate_statistics
+    from fertools.training.network import estimate_statistics
 
     keras.utils.set_random_seed(0)
     network = small_network()

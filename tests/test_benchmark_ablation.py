@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from told_run import told_run
 
 from fertools.training import TrainConfig
-from fertools.training.compare import compare
+from fertools.training.comparison import compare
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -4,7 +4,7 @@ from click.testing import CliRunner
 from told_run import told_run, told_seeds
 
 from fertools.cli import COMMANDS, main
-from fertools.training.compare import compare
+from fertools.training.comparison import compare
 
 
 def run(*arguments):

@@ -79,7 +79,7 @@ def test_usage_errors(teachers):
 def test_a_teacher_may_be_an_ensemble(teachers, precision):
     """As much as a network of ours is, also under another precision: its answers are those of its file."""
     from fertools.models.ensemble import weighted_mean
-    from fertools.models.prediction import load, probabilities
+    from fertools.models.inference import load, probabilities
     from fertools.training.trainer import _teacher, dtype_policy
 
     Path("both").mkdir()

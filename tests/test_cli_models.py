@@ -7,7 +7,7 @@ from PIL import Image
 from fertools.cli import main
 from fertools.models import NETWORKS
 from fertools.models import measured as module
-from fertools.models.figure import boxes
+from fertools.models.drawing import boxes
 from fertools.models.measured import Measured, measured, write_measured
 from fertools.models.structure import LayerFacts
 

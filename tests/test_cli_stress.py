@@ -10,7 +10,7 @@ from tiny_model import tiny_export
 from fertools.cli import main
 from fertools.contract import ONNX_FILE
 from fertools.data import synthetic, write
-from fertools.evaluation.figure import stress_figure
+from fertools.evaluation.confusion import stress_figure
 from fertools.evaluation.stress import CHANGES, stress
 
 #: Chance of a right answer of a network that guesses is 1/7.

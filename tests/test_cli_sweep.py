@@ -10,7 +10,7 @@ from fertools.cli import COMMANDS, main
 from fertools.cli import sweep as sweep_command
 from fertools.data import load, write
 from fertools.training import Run, TrainConfig
-from fertools.training.compare import compare
+from fertools.training.comparison import compare
 from fertools.training.sweep import Sweep
 
 #: A rate with which this network learns, and one with which its weights overflow in the first epoch.

@@ -10,7 +10,7 @@ import tiny_training
 from click.testing import CliRunner
 
 from fertools.cli import COMMANDS, main
-from fertools.cli.training import OPTIONS, chosen_config
+from fertools.cli.train import OPTIONS, chosen_config
 from fertools.data import Dataset, write
 from fertools.models import NETWORKS
 from fertools.training import Run, TrainConfig, recipe
@@ -79,7 +79,7 @@ def test_recipe_and_options_over_it():
 
 
 def test_interrupted_and_resumed(monkeypatch):
-    from fertools.cli.progress import Progress
+    from fertools.cli.common import Progress
 
     epoch = Progress.epoch
 
@@ -108,7 +108,7 @@ def test_interrupted_and_resumed(monkeypatch):
 
 @pytest.mark.slow
 def test_several_seeds(monkeypatch):
-    from fertools.cli.progress import Progress
+    from fertools.cli.common import Progress
 
     epoch, done = Progress.epoch, []
 
@@ -305,7 +305,7 @@ def test_importing_the_commands_is_light():
 
 
 def test_progress_at_a_terminal(monkeypatch, capsys):
-    from fertools.cli.progress import Progress
+    from fertools.cli.common import Progress
     from fertools.training import Epoch
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)

@@ -6,13 +6,19 @@ import pytest
 from fertools.backend import import_keras
 from fertools.data import Split
 from fertools.evaluation.metrics import calibration_error, log_loss
-from fertools.export.calibration import TEMPERATURES, Calibration, calibrate, fit_temperature, rescaled
+from fertools.export.temperature_scaling import (
+    TEMPERATURES,
+    Calibration,
+    calibrate,
+    fit_temperature,
+    rescaled,
+)
 
 keras = import_keras()
 layers = keras.layers
 
 from fertools.models import build  # noqa: E402
-from fertools.models.prediction import probabilities  # noqa: E402
+from fertools.models.inference import probabilities  # noqa: E402
 
 
 def softmax(logits):

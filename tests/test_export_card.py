@@ -5,12 +5,12 @@ import shlex
 
 import pytest
 
-from fertools.cli.distill import command as distill_command
 from fertools.cli.export import command as export_command
+from fertools.cli.export import verify as verify_command
 from fertools.cli.predict import command as predict_command
 from fertools.cli.stress import command as stress_command
 from fertools.cli.train import command as train_command
-from fertools.cli.verify import command as verify_command
+from fertools.cli.train import distill as distill_command
 from fertools.data import synthetic
 from fertools.export.card import model_card
 

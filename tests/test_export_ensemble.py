@@ -11,12 +11,12 @@ from fertools.backend import import_keras
 from fertools.cli import main
 from fertools.errors import ConfigError, RunError
 from fertools.evaluation import accuracy
-from fertools.export.calibration import calibrate
-from fertools.export.ensemble import Ensemble, open_members
 from fertools.export.folding import fold
+from fertools.export.subject import Ensemble, open_members
+from fertools.export.temperature_scaling import calibrate
 from fertools.models import build
 from fertools.models.ensemble import shares, weighted_mean
-from fertools.models.prediction import load, probabilities, weights_sha256
+from fertools.models.inference import load, probabilities, weights_sha256
 from fertools.runtime import Predictor
 
 keras = import_keras()

@@ -14,10 +14,10 @@ from fertools.data import Dataset
 from fertools.errors import ConfigError, DataError, ModelError, RunError
 from fertools.evaluation.metrics import calibration_error
 from fertools.export import QuantizeConfig, export
-from fertools.export.calibration import rescaled
 from fertools.export.graph import to_onnx
 from fertools.export.quantization import quantize
-from fertools.models.prediction import load, probabilities
+from fertools.export.temperature_scaling import rescaled
+from fertools.models.inference import load, probabilities
 from fertools.runtime import Predictor
 from fertools.runtime.metadata import INPUT_CONTRACT, METADATA_KEY
 from fertools.training import Run, TrainConfig

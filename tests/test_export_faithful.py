@@ -4,10 +4,10 @@ from small_run import lopsided, run_onnxruntime
 
 from fertools.data import Split
 from fertools.export import QuantizeConfig
-from fertools.export.faithful import quantize_faithfully
-from fertools.export.front import WEIGHTED
 from fertools.export.graph import to_onnx
-from fertools.models.prediction import load
+from fertools.export.passes import WEIGHTED
+from fertools.export.quantization import quantize_faithfully
+from fertools.models.inference import load
 
 CONFIG = QuantizeConfig(images=35)
 

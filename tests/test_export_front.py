@@ -4,12 +4,12 @@ from small_run import decisive, randomize, run_onnxruntime, small_faces
 
 from fertools.backend import import_keras
 from fertools.export import QuantizeConfig
-from fertools.export.front import first_layers, pool_before_relu
 from fertools.export.graph import to_onnx
+from fertools.export.passes import first_layers, pool_before_relu
 from fertools.export.quantization import quantize
 from fertools.models import build
 from fertools.models.ensemble import weighted_mean
-from fertools.models.prediction import probabilities
+from fertools.models.inference import probabilities
 
 keras = import_keras()
 layers = keras.layers

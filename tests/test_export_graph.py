@@ -8,7 +8,7 @@ from small_run import branched, randomize, run_onnxruntime
 
 from fertools.backend import import_keras
 from fertools.models import build
-from fertools.models.prediction import probabilities
+from fertools.models.inference import probabilities
 
 keras = import_keras()
 layers = keras.layers

@@ -11,7 +11,7 @@ from fertools.export import QuantizeConfig
 from fertools.export.graph import to_onnx
 from fertools.export.quantization import quantize
 from fertools.models import build
-from fertools.models.prediction import load
+from fertools.models.inference import load
 
 keras = import_keras()
 layers = keras.layers

@@ -11,7 +11,7 @@ from tiny_model import tiny_export
 
 from fertools.cli import main
 from fertools.contract import LABELS
-from fertools.export.preflight import check_folder
+from fertools.export.exporter import check_folder
 from fertools.export.subject import read_origin
 from fertools.export.triton import write_repository
 from fertools.runtime import Predictor

@@ -14,7 +14,7 @@ from fertools.cli import main
 from fertools.data import write
 from fertools.errors import ModelError
 from fertools.models import NETWORKS
-from fertools.models.prediction import load, load_as, probabilities
+from fertools.models.inference import load, load_as, probabilities
 
 keras = import_keras()
 layers = keras.layers

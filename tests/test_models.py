@@ -8,14 +8,14 @@ from PIL import Image
 from fertools.backend import import_keras
 from fertools.errors import ConfigError, ModelError
 from fertools.models import NETWORKS, build, build_pretrained
-from fertools.models.prediction import BATCH_SIZE, probabilities
+from fertools.models.inference import BATCH_SIZE, probabilities
 from fertools.models.structure import images_at_once, multiply_adds, structure
 
 keras = import_keras()
 
 from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 
-from fertools.training.statistics import IMAGES as STATISTICS_IMAGES  # noqa: E402
+from fertools.training.network import IMAGES as STATISTICS_IMAGES  # noqa: E402
 
 #: Name, class, output shape, parameters.
 TABLE = """

@@ -16,7 +16,7 @@ from fertools.backend import import_keras
 from fertools.cli import main
 from fertools.data import Dataset, synthetic, write
 from fertools.models import NETWORKS, build
-from fertools.models.prediction import load, probabilities
+from fertools.models.inference import load, probabilities
 
 keras = import_keras()
 
@@ -83,7 +83,7 @@ def test_conversion(name):
     """ONNX answers like Keras, from the same uint8 image, though the network resizes it; int8 nearly so."""
     from fertools.export.graph import to_onnx
     from fertools.export.quantization import QuantizeConfig, quantize
-    from fertools.training.statistics import estimate_statistics
+    from fertools.training.network import estimate_statistics
 
     keras.utils.set_random_seed(0)
     network = randomize(build(name))

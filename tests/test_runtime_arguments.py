@@ -10,7 +10,7 @@ from tiny_model import tiny_export, tiny_proto
 
 from fertools.errors import ConfigError, FertoolsError, ImageError, ModelError
 from fertools.runtime import Prediction, Predictor, to_face, to_faces
-from fertools.runtime.seal import check_seal, seal
+from fertools.runtime.metadata import check_seal, seal
 
 FACES = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
 SCORES = Prediction((("Happy", 0.5), ("Sad", 0.3), ("Fear", 0.2)))
@@ -148,7 +148,7 @@ def test_a_model_with_external_data_is_neither_sealed_nor_opened(tmp_path, monke
     data = external(tmp_path, location)
     with pytest.raises(ModelError, match="external data"):
         seal(data)
-    monkeypatch.setattr("fertools.runtime.seal._has_external_data", lambda data: False)
+    monkeypatch.setattr("fertools.runtime.metadata._has_external_data", lambda data: False)
     sealed = seal(data)
     (tmp_path / "model.onnx").write_bytes(sealed)
     Predictor(tmp_path / "model.onnx")  # onnxruntime would take it

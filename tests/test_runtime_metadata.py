@@ -8,8 +8,7 @@ from tiny_model import tiny_bytes, tiny_info, tiny_proto
 
 from fertools.errors import ModelError
 from fertools.runtime import ModelInfo
-from fertools.runtime.metadata import SCHEMA_VERSION
-from fertools.runtime.seal import BLANK, check_seal, seal
+from fertools.runtime.metadata import BLANK, SCHEMA_VERSION, check_seal, seal
 
 SEALED = tiny_bytes()
 

@@ -10,7 +10,7 @@ import fertools.runtime.location as location
 from fertools.contract import INT8_FILE, LABELS, ONNX_FILE
 from fertools.errors import ConfigError, ImageError, ModelError
 from fertools.runtime import Prediction, Predictor
-from fertools.runtime.seal import seal
+from fertools.runtime.metadata import seal
 
 FACES = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
 

@@ -15,9 +15,9 @@ from fertools.cli import main
 from fertools.errors import ModelError, ProviderError, ProviderWarning
 from fertools.export.ort_format import write_ort
 from fertools.runtime import Predictor
-from fertools.runtime.opening import try_providers
+from fertools.runtime.metadata import seal
 from fertools.runtime.providers import COREML, CPU, CUDA, OPENVINO, PROVIDERS, TENSORRT, XNNPACK
-from fertools.runtime.seal import seal
+from fertools.runtime.session import try_providers
 
 FACES = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
 REAL = onnxruntime.InferenceSession
@@ -31,7 +31,7 @@ def export(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def nothing_was_started(monkeypatch):
-    monkeypatch.setattr("fertools.runtime.opening._started", {})
+    monkeypatch.setattr("fertools.runtime.session._started", {})
 
 
 class Played:
@@ -42,7 +42,7 @@ class Played:
         self.opened = []
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*FULL.values()])
         monkeypatch.setattr(onnxruntime, "InferenceSession", self.session)
-        monkeypatch.setattr("fertools.runtime.opening.has_nvidia_gpu", lambda: True)
+        monkeypatch.setattr("fertools.runtime.session.has_nvidia_gpu", lambda: True)
 
     def session(self, path, settings, providers, provider_options, enable_fallback):
         assert enable_fallback == 0
@@ -126,7 +126,7 @@ def test_what_is_not_installed_says_where_it_comes_from(export, monkeypatch, sho
 def test_auto_takes_the_first_that_works(export, played, monkeypatch):
     assert Predictor(export).provider == CUDA
     assert [providers for providers, *_ in played.opened] == [[CUDA]]
-    monkeypatch.setattr("fertools.runtime.opening.has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr("fertools.runtime.session.has_nvidia_gpu", lambda: False)
     assert Predictor(export).provider == OPENVINO
     only = [TENSORRT, COREML, XNNPACK, CPU]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: only)
@@ -238,7 +238,7 @@ def test_what_is_installed_here_works_or_says_why_not(export):
 
 def test_info(export, played, monkeypatch):
     played.faults = {OPENVINO: "run", COREML: "idle"}
-    monkeypatch.setattr("fertools.runtime.opening.has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr("fertools.runtime.session.has_nvidia_gpu", lambda: False)
     result = CliRunner().invoke(main, ["info", "--model", str(export), "--json"])
     facts = json.loads(result.stdout)
     gpu = "there is no NVIDIA GPU, or its driver does not answer"

@@ -65,7 +65,7 @@ def test_a_silent_fallback_is_an_error(export, providers, gpu_build, monkeypatch
 
 
 def test_auto_without_a_gpu_is_quiet(export, gpu_build, monkeypatch, capfd):
-    monkeypatch.setattr("fertools.runtime.opening.has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr("fertools.runtime.session.has_nvidia_gpu", lambda: False)
     assert Predictor(export).provider == "CPUExecutionProvider"
     assert capfd.readouterr() == ("", "")
 
@@ -78,7 +78,7 @@ def test_auto_falls_back_when_the_gpu_does_not_start(export, gpu_build, monkeypa
             raise RuntimeError("no kernel image")
         return real(path, options, providers=providers, **rest)
 
-    monkeypatch.setattr("fertools.runtime.opening.has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr("fertools.runtime.session.has_nvidia_gpu", lambda: True)
     monkeypatch.setattr(onnxruntime, "InferenceSession", broken_cuda)
     with pytest.warns(ProviderWarning, match=r"failed to start: no kernel image.*NVIDIA"):
         assert Predictor(export).provider == "CPUExecutionProvider"

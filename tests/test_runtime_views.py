@@ -4,7 +4,7 @@ from tiny_model import tiny_export, tiny_reference
 
 from fertools.errors import ConfigError
 from fertools.runtime import Predictor
-from fertools.runtime.views import VIEWS, averaged, stacked
+from fertools.runtime.prediction import VIEWS, averaged, stacked
 
 FACES = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
 MIRRORED = np.stack([np.fliplr(face) for face in FACES])

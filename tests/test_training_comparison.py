@@ -11,9 +11,7 @@ from fertools.errors import RunError
 from fertools.files import write_json
 from fertools.models import find
 from fertools.training import Run, TrainConfig
-from fertools.training.compare import compare
-from fertools.training.comparison import Summary
-from fertools.training.figure import comparison_figure
+from fertools.training.comparison import Summary, compare, comparison_figure
 from fertools.training.sweep import Sweep
 
 

@@ -13,7 +13,7 @@ from fertools.models import NETWORKS, build
 
 keras = import_keras()
 
-from fertools.training.dropout import scale_dropout  # noqa: E402
+from fertools.training.network import scale_dropout  # noqa: E402
 from fertools.training.trainer import train  # noqa: E402
 
 

@@ -13,7 +13,7 @@ keras = import_keras()
 if keras.backend.backend() != "tensorflow":
     pytest.skip("TensorFlow's operation", allow_module_level=True)
 
-from fertools.training.fused import FusedBatchNormalization, with_fused  # noqa: E402
+from fertools.training.network import FusedBatchNormalization, with_fused  # noqa: E402
 
 
 def trained_once(layer, inputs):

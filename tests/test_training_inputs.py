@@ -9,10 +9,13 @@ keras = import_keras()
 from keras import ops  # noqa: E402
 
 from fertools.models import build  # noqa: E402
-from fertools.models.prediction import probabilities  # noqa: E402
-from fertools.training.inputs import ImageStore, Mixup  # noqa: E402
-from fertools.training.losses import SoftTargetLoss  # noqa: E402
-from fertools.training.statistics import estimate_statistics  # noqa: E402
+from fertools.models.inference import probabilities  # noqa: E402
+from fertools.training.network import (  # noqa: E402
+    ImageStore,
+    Mixup,
+    SoftTargetLoss,
+    estimate_statistics,
+)
 
 
 def test_images_come_from_the_store():

@@ -30,7 +30,7 @@ keras = import_keras()
 import numpy as np
 from tiny_training import Stop, comparable, config, create, dataset
 
-from fertools.models.prediction import probabilities
+from fertools.models.inference import probabilities
 from fertools.training import DistillConfig, callbacks, trainer
 from fertools.training.trainer import train
 
@@ -120,7 +120,7 @@ def test_the_network_is_the_same_on_tensorflow(outcome):
         pytest.skip("Keras runs on another backend than tensorflow")
     from tiny_training import dataset
 
-    from fertools.models.prediction import probabilities
+    from fertools.models.inference import probabilities
 
     network = keras.saving.load_model(outcome[0] / "straight" / "best.keras")
     expected = np.load(outcome[0] / "probabilities.npy")

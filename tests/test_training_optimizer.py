@@ -7,7 +7,8 @@ from tiny_training import build, config
 
 from fertools.backend import import_keras
 from fertools.training import Epoch
-from fertools.training.feedback import best_epoch, epoch_rate, is_over, plateau_rate
+from fertools.training.optimizer import epoch_rate, is_over, plateau_rate
+from fertools.training.run import best_epoch
 
 keras = import_keras()
 

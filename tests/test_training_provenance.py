@@ -1,9 +1,8 @@
 import json
 import shlex
 
-from fertools.cli.distill import command as distill
+from fertools.cli.train import chosen_config, distill
 from fertools.cli.train import command as train
-from fertools.cli.training import chosen_config
 from fertools.training import TrainConfig, recipe
 from fertools.training.provenance import earlier_commands, label, origins, train_command
 

@@ -13,7 +13,7 @@ from fertools.cli import main
 from fertools.cli.export import _chosen
 from fertools.errors import RunError
 from fertools.training import Run
-from fertools.training.seeds import best_seed, siblings
+from fertools.training.run import best_seed, siblings
 
 
 def edit(file: Path, **changes) -> None:

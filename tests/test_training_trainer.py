@@ -14,14 +14,14 @@ from fertools.backend import import_keras
 from fertools.data import Dataset
 from fertools.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
-from fertools.models.prediction import probabilities, weights_sha256
+from fertools.models.inference import probabilities, weights_sha256
 from fertools.training import DistillConfig, Run
-from fertools.training.feedback import is_over, plateau_rate
+from fertools.training.optimizer import is_over, plateau_rate
 
 keras = import_keras()
 
 from fertools.training import callbacks, trainer  # noqa: E402
-from fertools.training.statistics import estimate_statistics  # noqa: E402
+from fertools.training.network import estimate_statistics  # noqa: E402
 from fertools.training.trainer import train, versions  # noqa: E402
 
 #: Configurations, and when in epoch 2 their processes are killed.

@@ -21,7 +21,7 @@ from fertools.cli import main
 from fertools.contract import INT8_FILE, ONNX_FILE
 from fertools.data import synthetic
 from fertools.errors import DataError, GateError, ModelError
-from fertools.runtime.seal import seal
+from fertools.runtime.metadata import seal
 from fertools.verification.kit import DEVICE_AGREEMENT, read_result, write_kit
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,8 @@ from fertools.contract import INT8_FILE, KERAS_FILE, ONNX_FILE
 from fertools.data import Dataset
 from fertools.errors import DataError, GateError, ModelError
 from fertools.evaluation.metrics import calibration_error
-from fertools.export.stamp import stamp
-from fertools.models.prediction import load
+from fertools.export.exporter import stamp
+from fertools.models.inference import load
 from fertools.runtime import Predictor
 from fertools.verification import verify
 from fertools.verification.timing import can_pin

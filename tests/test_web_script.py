@@ -17,8 +17,7 @@ from tiny_model import tiny_bytes, tiny_info, tiny_proto
 
 import fertools.web
 from fertools.runtime import Prediction, to_face
-from fertools.runtime.metadata import METADATA_KEY
-from fertools.runtime.seal import seal
+from fertools.runtime.metadata import METADATA_KEY, seal
 
 STATIC = Path(fertools.web.__file__).parent / "static"
 

@@ -11,8 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fertools.contract import BATCH_NAME, IMAGE_SIZE, INPUT_NAME, INT8_FILE, LABELS, ONNX_FILE, OUTPUT_NAME
-from fertools.runtime.metadata import METADATA_KEY, ModelInfo
-from fertools.runtime.seal import BLANK, SEAL_KEY, seal
+from fertools.runtime.metadata import BLANK, METADATA_KEY, SEAL_KEY, ModelInfo, seal
 
 PIXELS = IMAGE_SIZE * IMAGE_SIZE
 

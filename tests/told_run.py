@@ -4,7 +4,7 @@ import numpy as np
 
 from fertools.files import write_json
 from fertools.training import Epoch, Run, TrainConfig
-from fertools.training.seeds import seed_folder, seeded
+from fertools.training.run import seed_folder, seeded
 
 FACTS = {
     "data": {"source": "synthetic", "name": "drawn", "fingerprint": "f" * 64},

@@ -1,7 +1,6 @@
 """How fast the files of an export are here: latency, throughput, start and memory, side by side."""
 
-from fertools.benchmark.figure import benchmark_figure
 from fertools.benchmark.measure import benchmark
-from fertools.benchmark.report import Benchmark, FileFacts, Speed
+from fertools.benchmark.report import Benchmark, FileFacts, Speed, benchmark_figure
 
 __all__ = ["Benchmark", "FileFacts", "Speed", "benchmark", "benchmark_figure"]

@@ -16,22 +16,23 @@ from fertools import __version__
 from fertools.errors import FertoolsError, ProviderWarning
 from fertools.reading import reason
 
-#: Sub-command -> (module below fertools.cli, one-line help). The help stands here so that
+#: Sub-command -> (module below fertools.cli, and behind a colon its function if that is not called `command`;
+#: one-line help). The help stands here so that
 #: ``fertools --help`` imports none of them; a test holds it equal to the command's own.
 COMMANDS = {
     "quickstart": ("quickstart", "Run the whole pipeline on synthetic faces."),
     "data": ("data", "Inspect, preview, convert and make data sets of labelled faces."),
     "models": ("models", "List the networks that can be trained."),
     "train": ("train", "Train a network into a run folder."),
-    "distill": ("distill", "Train a network to answer like others."),
+    "distill": ("train:distill", "Train a network to answer like others."),
     "adapt": ("adapt", "Fit a trained model to your own faces."),
     "sweep": ("sweep", "Train over a grid of options and compare the runs."),
     "compare": ("compare", "Compare runs: their accuracy and loss on the validation split."),
     "evaluate": ("evaluate", "Measure a run or an exported model on a split."),
     "stress": ("stress", "Measure a model on worse images: small, blurred, noisy, badly lit."),
     "export": ("export", "Export a run to ONNX, verified on the test split."),
-    "ensemble": ("ensemble", "Export several networks as one file that averages inside."),
-    "verify": ("verify", "Compare Keras, ONNX and int8 on the test split."),
+    "ensemble": ("export:ensemble", "Export several networks as one file that averages inside."),
+    "verify": ("export:verify", "Compare Keras, ONNX and int8 on the test split."),
     "benchmark": ("benchmark", "Time the files of an export on this machine's CPU."),
     "predict": ("predict", "Predict the expression on image files."),
     "serve": ("serve", "Serve a model over HTTP."),
@@ -53,7 +54,10 @@ class LazyGroup(click.Group):
         """Import a sub-command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"fertools.cli.{COMMANDS[cmd_name][0]}").command
+        module, _, function = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(
+            importlib.import_module(f"fertools.cli.{module}"), function or "command"
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

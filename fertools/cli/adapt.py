@@ -90,7 +90,7 @@ def command(
 
     import_keras()
     device = select_device(config.device, config.devices)
-    from fertools.cli.progress import train_with_progress
+    from fertools.cli.common import train_with_progress
     from fertools.training.trainer import new_run
 
     if old is None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from fertools.data import synthetic
+from fertools.runtime.prediction import VIEWS
 from fertools.runtime.providers import PROVIDERS
-from fertools.runtime.views import VIEWS
+
+if TYPE_CHECKING:
+    from fertools.data import Dataset
+    from fertools.training import Epoch, Run
+
 
 #: Where new runs go, and where the latest is looked for, if nothing else is said.
 RUNS = Path("runs")
@@ -67,3 +76,92 @@ def default_source() -> str:
         return source
     talk("No --data and no FERTOOLS_DATA in the environment: synthetic, drawn faces.")
     return synthetic.NAME
+
+
+class Progress:
+    """An observer of training that is also a context manager.
+
+    Arguments:
+        epochs: epochs of the whole run.
+        steps: steps an epoch.
+        done: epochs that were finished before.
+    """
+
+    def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
+        self.epochs = epochs
+        self.steps = steps
+        self.done = done
+        self.bar = _bar() if sys.stderr.isatty() else None
+        self.task: Any = None
+
+    def __enter__(self) -> Self:
+        if self.bar is not None:
+            self.bar.start()
+            # Only what this process does counts: the speed of earlier ones is not known.
+            self.task = self.bar.add_task("compiling", total=(self.epochs - self.done) * self.steps)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update(
+                self.task,
+                completed=(epoch - 1 - self.done) * self.steps + step,
+                description=f"epoch {epoch}/{self.epochs}  loss {loss:.4f}",
+            )
+
+    def epoch(self, row: Epoch, best: bool) -> None:
+        """Print the epoch's line, above the bar."""
+        line = (
+            f"epoch {row.epoch:>{len(str(self.epochs))}}/{self.epochs}"
+            f"  loss {row.loss:.4f}  accuracy {row.accuracy:6.2%}"
+            f"  val loss {row.val_loss:.4f}  val accuracy {row.val_accuracy:6.2%}"
+            f"  lr {row.learning_rate:.2e}  {row.seconds:.1f} s{' *' if best else ''}"
+        )
+        if self.bar is not None:
+            self.bar.console.print(line, markup=False, highlight=False)
+        else:
+            talk(line)
+
+
+def train_with_progress(run: Run, dataset: Dataset, *, tensorboard: bool = False) -> Run:
+    """Train ``run`` to its end, telling how it goes. Raises what ``trainer.train`` raises."""
+    from fertools.training.trainer import train
+
+    steps = run.config.steps_per_epoch(len(dataset.split("train")))
+    with Progress(run.config.epochs, steps, len(run.history())) as progress:
+        return train(run, dataset, observer=progress, tensorboard=tensorboard)
+
+
+def _bar() -> Any:
+    """A progress bar on stderr that goes away when it is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told how many are done, and of how many; it shows a bar at a terminal alone."""
+    if not sys.stderr.isatty():
+        yield lambda done, all: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, all: bar.update(task, completed=done, total=all)

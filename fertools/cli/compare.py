@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fertools.cli.common import emit, json_option, talk
-from fertools.training.compare import compare
+from fertools.training.comparison import compare
 
 if TYPE_CHECKING:
     from fertools.training.comparison import Comparison
@@ -36,7 +36,7 @@ def command(runs: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
 def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
     """Print and draw a comparison, and say what to do with the best run."""
     if plot:
-        from fertools.training.figure import comparison_figure
+        from fertools.training.comparison import comparison_figure
 
         comparison_figure(comparison.entries, plot)
         talk(f"The picture is in {plot}.")

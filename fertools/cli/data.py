@@ -104,7 +104,7 @@ def faces(
     must have one face: those with none, several or a small one, and duplicates, are left out. Beside DST
     appear a contact sheet, DST-faces.png, and the list of what was left out and why, DST-left-out.csv.
     """
-    from fertools.cli.progress import counting
+    from fertools.cli.common import counting
     from fertools.faces.collecting import collect
 
     with counting("photos") as progress:

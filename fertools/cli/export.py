@@ -1,20 +1,191 @@
-"""``fertools export``."""
+"""``fertools export``, ``fertools ensemble`` and ``fertools verify``."""
 
 from __future__ import annotations
 
+import functools
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fertools import data
-from fertools.cli.common import RUNS, talk
-from fertools.cli.exporting import chosen_folder, export_options, write_export
-from fertools.errors import RunError
+from fertools.cli.common import RUNS, default_source, emit, json_option, talk
+from fertools.contract import WEB_FOLDER
+from fertools.data import Dataset
+from fertools.errors import ConfigError, RunError
 from fertools.evaluation import is_run
-from fertools.export.subject import FinishedRun
+from fertools.export import QuantizeConfig, export_subject
+from fertools.export.exporter import TARGETS, WEB, check_folder
+from fertools.export.quantization import DEFAULT_IMAGES, METHODS
+from fertools.export.subject import Ensemble, FinishedRun, Subject, open_members
 from fertools.training import Run
-from fertools.training.seeds import best_seed, open_runs, siblings
+from fertools.training.run import best_seed, open_runs, siblings
+from fertools.verification import BrokenGateError
+from fertools.web import Page, WebConfig
+from fertools.web.onnxruntime_web import VARIABLE, VERSION
+
+#: Where exports go if --out does not say.
+EXPORTED = Path("exported")
+
+
+def export_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of an export besides what is exported.
+
+    The command gets those that quantize as one: ``quantization``, a QuantizeConfig or None.
+    """
+
+    @functools.wraps(function)
+    def command(
+        *args: Any,
+        quantize: bool,
+        calibration_images: int | None,
+        calibration_method: str | None,
+        target: str,
+        web: WebConfig,
+        **options: Any,
+    ) -> None:
+        if target != WEB and web != WebConfig():
+            raise click.UsageError(f"--detector and --onnxruntime-web go with --target {WEB}.")
+        quantization = _quantization(quantize or target == WEB, calibration_images, calibration_method)
+        function(*args, quantization=quantization, target=target, web=web, **options)
+
+    decorated: Callable[..., None] = command
+    for option in (
+        json_option,
+        click.option("--force", is_flag=True, help="Replace an export that was made from other data."),
+        click.option("--calibration-method", type=click.Choice(METHODS), help=f"[default: {METHODS[0]}]"),
+        click.option(
+            "--calibration-images",
+            type=click.IntRange(min=1),
+            help="Training images that calibrate the int8 file."
+            f"  [default: {DEFAULT_IMAGES}, or all if fewer]",
+        ),
+        click.option("--quantize", is_flag=True, help="Also write an int8 file."),
+        web_options,
+        click.option(
+            "--target",
+            type=click.Choice(TARGETS),
+            default=TARGETS[0],
+            show_default=True,
+            help="Format of the files; ort is onnxruntime's mobile format, with the operators that it needs;"
+            " triton adds a model repository of Triton Inference Server; web adds a page for browsers, and an"
+            " int8 file.",
+        ),
+        click.option("--data", "source", metavar="SRC", help="The training data, if it has moved since."),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help=f"Folder to write.  [default: {EXPORTED}/MODEL]"
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def web_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of a page for browsers, which the command gets as one: ``web``, a WebConfig."""
+
+    @functools.wraps(function)
+    def command(*args: Any, detector: Path | None, onnxruntime_web: Path | None, **options: Any) -> None:
+        function(*args, web=WebConfig(detector=detector, onnxruntime_web=onnxruntime_web), **options)
+
+    for option in (
+        click.option(
+            "--onnxruntime-web",
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help=f"The npm package onnxruntime-web {VERSION}, unpacked."
+            f"  [default: ${VARIABLE}, else fetched by npm, once]",
+        ),
+        click.option(
+            "--detector",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="A YuNet face detector (.onnx), with which the page finds faces.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def serve_hint(folder: Path, page: Page) -> None:
+    """Say how large a page is, and how to look at it."""
+    for note in page.notes:
+        talk(note)
+    size = f"{page.total / 1e6:.1f} MB, of which {page.ours / 1e6:.1f} MB are the page and the model"
+    talk(f"Wrote {folder}/: {size}")
+    talk(f"Next: python -m http.server --directory {folder}, then open http://localhost:8000")
+
+
+def _quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
+    """How to quantize, or None. Options without ``--quantize`` and wrong values are usage errors."""
+    if not quantize:
+        if images or method:
+            raise click.UsageError("--calibration-images and --calibration-method go with --quantize.")
+        return None
+    try:
+        return QuantizeConfig(images=images, method=method or METHODS[0])
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def chosen_folder(subject: Subject, out: Path | None, *, force: bool) -> Path:
+    """Where the export of ``subject`` goes, once nothing is in the way there."""
+    folder = out or EXPORTED / subject.name
+    check_folder(folder, subject.data, force=force)
+    return folder
+
+
+def write_export(
+    subject: Subject,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    quantization: QuantizeConfig | None,
+    target: str,
+    web: WebConfig,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Export ``subject``, trained on ``dataset``, and report what came of it."""
+    try:
+        done = export_subject(
+            subject,
+            dataset,
+            folder,
+            quantization=quantization,
+            target=target,
+            web=web,
+            force=force,
+            say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."),
+        )
+    except BrokenGateError as error:
+        if error.report:
+            talk(f"\n{error.report.to_text()}\n")
+        raise
+    members = done.training.get("members", [])
+    if as_json:
+        emit(
+            {
+                "folder": str(folder),
+                **({"members": members} if members else {}),
+                "calibration": done.calibration.to_dict(),
+                "verification": done.report.to_dict(),
+            }
+        )
+    else:
+        click.echo(done.report.to_text())
+    for member in members:
+        talk(
+            f"Member: {member['name']}, {member['model']}, share {member['share']:.4g}:"
+            f" {member['validation_accuracy']:.2%} on the validation split"
+        )
+    talk(f"Calibration: {done.calibration}")
+    talk(f"Wrote {folder}/: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+    if done.page is not None:
+        serve_hint(folder / WEB_FOLDER, done.page)
+    else:
+        talk(f"Next: fertools predict IMAGE --model {folder}")
 
 
 @click.command()
@@ -54,3 +225,138 @@ def _chosen(path: Path | None) -> Run:
     if len(siblings(best)) < len(finished):
         raise RunError(f"{path}: its runs differ in more than the seed; name the one to export")
     return best
+
+
+def _weights(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
+    try:
+        return [float(weight) for weight in value.split(",")] if value else None
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: must be numbers, W,W,...") from error
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    metavar="W,W,...",
+    callback=_weights,
+    help="How much each network counts, in the order given.  [default: all alike]",
+)
+@export_options
+def ensemble(
+    runs: tuple[Path, ...],
+    weights: list[float] | None,
+    source: str | None,
+    out: Path | None,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Export several networks as one file that averages inside.
+
+    RUN is a finished run folder, a folder of seeds (each counts) or an export, all trained on the same data.
+    The file answers with the weighted mean of their probabilities, and is verified as by fertools export:
+    if a gate is broken, nothing is written and the exit code is 1.
+    """
+    members = open_members(runs)
+    try:
+        subject = Ensemble(members, weights)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    folder = chosen_folder(subject, out, force=force)
+    known = (Run(member.path).facts["data"]["source"] for member in members if is_run(member.path))
+    source = source or next(known, None) or default_source()
+    talk(f"Ensemble of {len(members)} networks, data: {source}")
+    write_export(subject, data.load(source), folder, force=force, **options)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "source",
+    metavar="SRC",
+    help="The data that the model was made from.  [default: $FERTOOLS_DATA, else synthetic; with --kit and"
+    " --device drawn faces]",
+)
+@click.option("--other-data", is_flag=True, help="The data is other than that, and that is meant.")
+@click.option(
+    "--kit",
+    type=click.Path(path_type=Path),
+    metavar="FILE.zip",
+    help="Do not verify here, but write a kit that checks the files on a device.",
+)
+@click.option(
+    "--images", type=click.IntRange(1, 100_000), help="Images in the kit.  [default: 300, or all if fewer]"
+)
+@click.option(
+    "--device",
+    type=click.Path(path_type=Path),
+    metavar="RESULT.json",
+    help="Judge what the kit's check.py wrote on a device, and add it to the report and the model card.",
+)
+@json_option
+def verify(
+    folder: Path,
+    source: str | None,
+    other_data: bool,
+    kit: Path | None,
+    images: int | None,
+    device: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare Keras, ONNX and int8 on the test split.
+
+    FOLDER is an export. A gate is proved, broken, or not proved, where the split is too small to say: it then
+    tells how many images would do. The exit code is 1 if one is broken.
+
+    With --kit and --device the comparison is with another machine: the kit holds images, the answers of each
+    file here, and a script that needs numpy and onnxruntime alone; the device must name the same class on
+    99.5% of the images. The kit's images are drawn faces unless --data names your own.
+    """
+    if kit is not None and device is not None:
+        raise click.UsageError("--kit and --device are two steps: write the kit, run it, read its result.")
+    if images is not None and kit is None:
+        raise click.UsageError("--images goes with --kit.")
+    if other_data and (kit is not None or device is not None):
+        raise click.UsageError("--other-data is for verifying here; it does not go with --kit or --device.")
+    if kit is not None:
+        _write_kit(folder, kit, source, images, as_json=as_json)
+    elif device is not None:
+        _read_device(folder, device, source, as_json=as_json)
+    else:
+        from fertools.verification import verify
+
+        report = verify(folder, data.load(source or default_source()), other_data=other_data)
+        if as_json:
+            emit(report.to_dict())
+        else:
+            click.echo(report.to_text())
+        report.check(f"{folder}: ")
+
+
+def _write_kit(folder: Path, path: Path, source: str | None, images: int | None, *, as_json: bool) -> None:
+    """Write a kit. The environment's data set is not asked: pictures of people travel by name only."""
+    from fertools.verification.kit import IMAGES, write_kit
+
+    dataset = data.load(source) if source else None
+    count = write_kit(folder, path, dataset, images=images or IMAGES)
+    if as_json:
+        emit({"kit": str(path), "images": count})
+    else:
+        click.echo(path)
+    talk(f"{count} images, {dataset.name if dataset else 'drawn faces'}. On the device: python check.py")
+    named = f" --data {shlex.quote(source)}" if source else ""
+    talk(f"Next, with its result: fertools verify {shlex.quote(str(folder))}{named} --device result.json")
+
+
+def _read_device(folder: Path, result: Path, source: str | None, *, as_json: bool) -> None:
+    from fertools.verification.kit import add_to_report, read_result
+
+    report = read_result(folder, result, data.load(source) if source else None)
+    add_to_report(folder, report)
+    if as_json:
+        emit(report.to_dict())
+    else:
+        click.echo(report.to_text())
+    talk(f"Added to {folder / 'report.json'} and the model card.")
+    report.check(f"{result}: ")

@@ -53,7 +53,7 @@ def show(name: str, plot: Path | None, as_json: bool) -> None:
     from fertools.backend import import_keras
 
     import_keras()
-    from fertools.models.figure import network_figure
+    from fertools.models.drawing import network_figure
     from fertools.models.structure import structure
 
     network, runs = NETWORKS[name], measured().get(name, [])

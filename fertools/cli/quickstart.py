@@ -115,7 +115,7 @@ def _train(dataset: data.Dataset, path: Path, config: TrainConfig) -> Run:
     from fertools.backend import select_device
 
     device = select_device(config.device)  # before anything else imports Keras: it keeps the start quiet
-    from fertools.cli.progress import train_with_progress
+    from fertools.cli.common import train_with_progress
     from fertools.training.trainer import new_run
 
     if (path / "config.json").is_file():

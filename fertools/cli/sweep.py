@@ -11,7 +11,7 @@ import click
 from fertools import data
 from fertools.cli.common import default_source, json_option, talk
 from fertools.cli.compare import report
-from fertools.cli.training import (
+from fertools.cli.train import (
     check_other_data,
     chosen_config,
     data_option,
@@ -22,8 +22,8 @@ from fertools.cli.training import (
 )
 from fertools.errors import ConfigError
 from fertools.training import TrainConfig
-from fertools.training.compare import compare
-from fertools.training.seeds import seed_folder, seeded
+from fertools.training.comparison import compare
+from fertools.training.run import seed_folder, seeded
 from fertools.training.spread import Job
 from fertools.training.sweep import Sweep, grid
 

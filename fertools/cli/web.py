@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fertools.cli.common import emit, json_option, precision_option, talk
-from fertools.cli.exporting import serve_hint, web_options
+from fertools.cli.export import serve_hint, web_options
 from fertools.runtime.location import find_model
 from fertools.web import WebConfig, check_replaceable, gather, write_page
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fertools.data import Dataset
 from fertools.errors import ConfigError, ModelError, RunError
 from fertools.evaluation.metrics import Evaluation, evaluate
-from fertools.runtime.views import averaged, stacked
+from fertools.runtime.prediction import averaged, stacked
 
 if TYPE_CHECKING:
     from fertools.runtime import Predictor
@@ -143,7 +143,7 @@ def _best(run: Path) -> Path:
 
 
 def _keras_network(path: Path) -> Network:
-    from fertools.models.prediction import load, probabilities
+    from fertools.models.inference import load, probabilities
 
     network = load(path)
     return lambda images: probabilities(network, images)

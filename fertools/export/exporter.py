@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -16,19 +17,15 @@ from fertools.evaluation import confusion_figure, evaluate, in_batches
 from fertools.evaluation.measurement import Network
 from fertools.evaluation.metrics import calibration_error
 from fertools.evaluation.stress import Stress, stress
-from fertools.export.calibration import Calibration, calibrate, rescaled
 from fertools.export.card import model_card
-from fertools.export.faithful import quantize_faithfully
 from fertools.export.ort_format import write_ort
-from fertools.export.preflight import check_folder
-from fertools.export.quantization import QuantizeConfig
-from fertools.export.stamp import blank
-from fertools.export.subject import FinishedRun, Subject
+from fertools.export.quantization import QuantizeConfig, quantize_faithfully
+from fertools.export.subject import FinishedRun, Subject, read_origin
+from fertools.export.temperature_scaling import Calibration, calibrate, rescaled
 from fertools.export.triton import write_repository
 from fertools.files import file_facts, replacing_folder, write_json, write_text
 from fertools.runtime.location import model_files
-from fertools.runtime.metadata import ModelInfo
-from fertools.runtime.seal import seal
+from fertools.runtime.metadata import BLANK, METADATA_KEY, SEAL_KEY, ModelInfo, seal
 from fertools.training import Run
 from fertools.verification import BrokenGateError, Gate, Report, State, verify
 from fertools.verification.gates import stress_gate
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     import onnx
 
     from fertools.web import Page, PageParts, WebConfig
+
 
 SCHEMA_VERSION = 2
 #: Test images that are made worse: minutes, for the reference network. fertools stress takes all of them.
@@ -226,7 +224,7 @@ def _test_ece(report: Report, test: Split, calibration: Calibration) -> dict[str
 
 def _info(subject: Subject, network: keras.Model) -> ModelInfo:
     """What both files say about themselves, before they are measured."""
-    from fertools.models.prediction import weights_sha256
+    from fertools.models.inference import weights_sha256
 
     return ModelInfo(
         name=subject.name,
@@ -260,7 +258,7 @@ def _write_models(
 
 def _stressed(network: keras.Model, folder: Path, dataset: Dataset) -> dict[str, Stress]:
     """How "keras" and, where there is one, "int8" fare on worse test images."""
-    from fertools.models.prediction import probabilities
+    from fertools.models.inference import probabilities
     from fertools.runtime import Predictor
 
     networks: dict[str, Network] = {"keras": partial(probabilities, network)}
@@ -317,3 +315,87 @@ def _judged(gates: Sequence[Gate]) -> dict[str, Any]:
 
 def _precision(file: str) -> str:
     return "int8" if file == contract.INT8_FILE else "float32"
+
+
+def stamp(model: onnx.ModelProto, info: ModelInfo) -> bytes:
+    """Return the bytes of ``model`` with ``info`` and the seal as its only metadata."""
+    return seal(blank(model, info))
+
+
+def blank(model: onnx.ModelProto, info: ModelInfo) -> bytes:
+    """The same before it is sealed."""
+    import onnx
+
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json(), SEAL_KEY: BLANK})
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+#: All that an export folder may hold.
+FILES = frozenset(
+    (
+        contract.ONNX_FILE,
+        contract.INT8_FILE,
+        contract.ORT_FILE,
+        contract.INT8_ORT_FILE,
+        contract.OPERATORS_FILE,
+        contract.ARCHITECTURE_FILE,
+        contract.KERAS_FILE,
+        contract.REPORT_FILE,
+        contract.CARD_FILE,
+        contract.CONFUSION_FILE,
+        contract.TRITON_FOLDER,
+        contract.WEB_FOLDER,
+    )
+)
+
+
+def check_folder(folder: Path, data: Mapping[str, str], *, force: bool = False) -> None:
+    """Find what stands in the way of exporting to ``folder``.
+
+    Arguments:
+        folder: may be missing or empty, or hold an export made from the same data.
+        data: name and fingerprint of the data that the network was trained on.
+        force: let it hold an export made from other data, too.
+
+    Raises RunError if ``folder`` is in the way or cannot be written, ConfigError on another Keras backend
+    than TensorFlow.
+    """
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise RunError(f"{parent}: is a file; choose another folder with --out")
+    if not os.access(folder.absolute().parent if parent == folder else parent, os.W_OK | os.X_OK):
+        raise RunError(f"{folder}: cannot be written there; choose another folder with --out")
+    if folder.exists() and any(folder.iterdir()):
+        _check_replaceable(folder, data, force)
+    _check_backend()
+
+
+def _check_replaceable(folder: Path, data: Mapping[str, str], force: bool) -> None:
+    """The whole folder will be replaced: nothing may be in it that an export has not made."""
+    others = ", ".join(sorted({file.name for file in folder.iterdir()} - FILES)[:3])
+    try:
+        made_from = None if others else read_origin(folder).data
+    except ModelError:
+        made_from = None
+    if made_from is None:
+        raise RunError(
+            f"{folder}: holds other things than an export{others and f' ({others})'};"
+            " choose another folder with --out"
+        )
+    if made_from["fingerprint"] != data["fingerprint"] and not force:
+        raise RunError(
+            f"{folder}: holds an export made from {made_from['name']}, not {data['name']};"
+            " replace it with --force, or choose another folder with --out"
+        )
+
+
+def _check_backend() -> None:
+    """Conversion needs TensorFlow; the variable is read first, since that backend may not be installed."""
+    from fertools.backend import import_keras
+
+    backend = os.environ.get("KERAS_BACKEND") or import_keras().backend.backend()
+    if backend != "tensorflow":
+        raise ConfigError(
+            f"export needs Keras on TensorFlow, not {backend}: unset KERAS_BACKEND, or set it to tensorflow"
+        )

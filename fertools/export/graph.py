@@ -27,7 +27,7 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
     import tf2onnx
 
     from fertools.export.folding import fold
-    from fertools.export.front import fold_scaling
+    from fertools.export.passes import fold_scaling
 
     # Else it copies the graph with all weights before each of its optimizations, to go back if one fails.
     os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fertools.contract import OPERATORS_FILE
 from fertools.errors import ModelError
-from fertools.runtime.seal import seal
+from fertools.runtime.metadata import seal
 from fertools.runtime.session import load_onnxruntime
 
 #: Makes the converter optimize less, and name its files by it.

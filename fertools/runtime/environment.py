@@ -11,10 +11,9 @@ from fertools import __version__
 from fertools.errors import FertoolsError
 from fertools.processor import int8_features, processor
 from fertools.runtime.location import shipped_model
-from fertools.runtime.opening import try_providers
 from fertools.runtime.predictor import Predictor
 from fertools.runtime.providers import AUTO, CPU, PROVIDERS
-from fertools.runtime.session import load_onnxruntime, thread_count
+from fertools.runtime.session import load_onnxruntime, thread_count, try_providers
 from fertools.runtime.threads import usable_cpus
 
 #: Distributions whose versions matter, all optional.

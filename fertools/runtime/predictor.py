@@ -15,13 +15,10 @@ from fertools.errors import ImageError, ModelError
 from fertools.reading import LARGEST_MODEL, read_bytes, reason
 from fertools.runtime.arguments import texts, whole_number
 from fertools.runtime.location import find_model
-from fertools.runtime.metadata import METADATA_KEY, ModelInfo
-from fertools.runtime.opening import open_session
-from fertools.runtime.prediction import Prediction
+from fertools.runtime.metadata import METADATA_KEY, SEAL_KEY, ModelInfo, check_seal
+from fertools.runtime.prediction import Prediction, averaged, check_views, stacked
 from fertools.runtime.preprocessing import to_batches, to_face
-from fertools.runtime.seal import SEAL_KEY, check_seal
-from fertools.runtime.session import Session, thread_count
-from fertools.runtime.views import averaged, check_views, stacked
+from fertools.runtime.session import Session, open_session, thread_count
 
 
 class Predictor:

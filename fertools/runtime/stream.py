@@ -17,7 +17,7 @@ from fertools.errors import ImageError
 from fertools.runtime.arguments import seconds, whole_number
 from fertools.runtime.prediction import Prediction
 from fertools.runtime.preprocessing import Face, check_several, place, to_face
-from fertools.runtime.process import check_process
+from fertools.runtime.session import check_process
 
 Outcome = Prediction | ImageError
 

@@ -126,7 +126,7 @@ def measure_change(base: Base, adapted: Path, new: Dataset, old: Dataset | None)
     Raises ModelError if a file is damaged, DataError if the new data has no validation split.
     """
     from fertools.evaluation import accuracy
-    from fertools.models.prediction import load, probabilities
+    from fertools.models.inference import load, probabilities
 
     networks = [load(base.weights), load(adapted)]
 

@@ -15,13 +15,13 @@ from fertools.data import Split
 from fertools.errors import RunError
 from fertools.evaluation.metrics import accuracy, log_loss
 from fertools.files import replacing
-from fertools.models.prediction import probabilities
+from fertools.models.inference import probabilities
 from fertools.training.batches import Batches
-from fertools.training.feedback import epoch_rate, is_over
+from fertools.training.checkpoint import save_state
+from fertools.training.network import estimate_statistics
+from fertools.training.optimizer import epoch_rate, is_over
 from fertools.training.parallel import split_over
 from fertools.training.run import Epoch, Run
-from fertools.training.state import save_state
-from fertools.training.statistics import estimate_statistics
 
 #: What Keras calls the variable of a random layer's generator.
 SEED_STATE = "seed_generator_state"

@@ -1,17 +1,26 @@
-"""The figures of several runs side by side, as a table and as JSON."""
+"""Several runs side by side: their figures on the validation split as a table, JSON and a picture."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from math import log
 from pathlib import Path
 from typing import Any
 
-from fertools.training.feedback import best_epoch
-from fertools.training.run import Epoch, Run
+import numpy as np
+
+from fertools.contract import LABELS
+from fertools.errors import RunError
+from fertools.files import replacing
+from fertools.models import find
+from fertools.training.config import TrainConfig
+from fertools.training.provenance import label
+from fertools.training.run import Epoch, Run, best_epoch, open_runs
+from fertools.training.sweep import Sweep, is_sweep
 
 #: Epochs at the end of a run whose mean is told.
 LAST = 10
@@ -154,3 +163,144 @@ def _cell(values: Sequence[float], form: str) -> str:
     if len(values) == 1:
         return str(values[0]) if isinstance(values[0], int) else format(values[0], form)
     return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):{form}}"
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """Compare what lies at ``paths``: runs, folders of seeds (an entry each), sweeps (an entry a point).
+
+    Unfinished runs are compared as far as they have come. Raises RunError for what is none of these, or is
+    damaged.
+    """
+    groups = [group for path in paths for group in _groups(path)]
+    short = [label(group.path) for group in groups]
+    names = [name if short.count(name) == 1 else str(g.path) for name, g in zip(short, groups, strict=True)]
+    entries = [group.entry(name) for name, group in zip(names, groups, strict=True)]
+    finished = [run for group in groups for run in group.runs if run.finished]
+    best = max(finished, key=lambda run: float(run.metrics["validation"]["accuracy"]), default=None)
+    return Comparison(tuple(entries), best)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The runs of an entry: folder -> configuration, and why those that failed did."""
+
+    path: Path
+    configs: Mapping[Path, TrainConfig]
+    failures: Mapping[Path, str]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [Run(path) for path in self.configs]
+
+    def entry(self, name: str) -> Entry:
+        several = len(self.configs) > 1
+        config = next(iter(self.configs.values()))
+        histories = [run.history() for run in self.runs if run.finished or not several]
+        return Entry(
+            name=name,
+            path=self.path,
+            model=config.model,
+            parameters=find(config.model).parameters,
+            planned=config.epochs,
+            histories=tuple(tuple(history) for history in histories if history),
+            note=self.note(),
+        )
+
+    def note(self) -> str:
+        left = [run for run in self.runs if not run.finished]
+        if not left:
+            return ""
+        count = len(self.configs)
+        notes = [f"{count - len(left)} of {count} seeds finished"] if count > 1 else []
+        reasons = (self.failures.get(run.path) for run in left)
+        notes += dict.fromkeys(f"failed: {reason}" for reason in reasons if reason)
+        return "; ".join(notes) or "unfinished"
+
+
+def _groups(path: Path) -> Iterator[_Group]:
+    if not is_sweep(path):
+        runs = open_runs(path)
+        yield _Group(path, {run.path: run.config for run in runs}, {})
+        return
+    sweep = Sweep(path)
+    configs = sweep.configs
+    failures = {path / name: why for name, why in sweep.failures.items()}
+    for point, names in sweep.points.items():
+        yield _Group(path / point, {path / name: configs[name] for name in names}, failures)
+
+
+#: Twice the loss of guessing all classes alike. What is above is drawn there, or one bad run would flatten
+#: all others.
+HIGHEST_LOSS = 2 * log(len(LABELS))
+#: Its figures are of augmented images, with dropout, and of weights that change from step to step.
+TRAIN = "train (while learning)"
+
+
+def history_figure(history: list[Epoch], path: Path) -> None:
+    """Draw accuracy and loss, train and validation, by epoch, as a PNG at ``path``."""
+    from matplotlib.figure import Figure
+
+    epochs = [row.epoch for row in history]
+    best = best_epoch(history)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        axes.plot(epochs, [getattr(row, name) for row in history], ".-", label=TRAIN)
+        axes.plot(epochs, [getattr(row, f"val_{name}") for row in history], ".-", label="validation")
+        axes.axvline(best.epoch, color="grey", linewidth=0.8, linestyle=":", label=f"best epoch {best.epoch}")
+        _by_epoch(axes, name)
+        axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def comparison_figure(entries: Sequence[Entry], path: Path) -> None:
+    """Draw accuracy and loss of all entries, validation and train, by epoch, as a PNG at ``path``.
+
+    Of several seeds, the mean is drawn, and a band of one standard deviation to either side. Raises RunError
+    if no entry has a finished epoch.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    drawn = [entry for entry in entries if entry.histories]
+    if not drawn:
+        raise RunError("no run has a finished epoch: there is nothing to draw")
+    palette = colormaps["tab10" if len(drawn) <= 10 else "turbo"]
+    colours = palette(range(10)) if len(drawn) <= 10 else palette.resampled(len(drawn))(range(len(drawn)))
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+    for row, (name, highest) in zip(panels, (("accuracy", 1.0), ("loss", HIGHEST_LOSS)), strict=True):
+        for axes, split, field in zip(row, ("validation", TRAIN), (f"val_{name}", name), strict=True):
+            for entry, colour in zip(drawn, colours, strict=False):
+                _draw_entry(axes, entry, field, highest, colour)
+            _by_epoch(axes, f"{name}, {split}")
+    rows = [row for entry in drawn for history in entry.histories for row in history]
+    if max(max(row.loss, row.val_loss) for row in rows) > HIGHEST_LOSS:
+        panels[1, 0].set_ylabel(f"higher ones are drawn at {HIGHEST_LOSS:.1f}")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", ncols=-(-len(labels) // 30))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def _draw_entry(axes: Any, entry: Entry, field: str, highest: float, colour: Any) -> None:
+    """A line over the epochs that all of the entry's histories have."""
+    epochs = [*zip(*entry.histories, strict=False)]
+    numbers = [rows[0].epoch for rows in epochs]
+    values = np.array([[getattr(row, field) for row in rows] for rows in epochs])
+    middle = values.mean(axis=1)
+    axes.plot(numbers, middle.clip(max=highest), ".-", color=colour, label=entry.name, linewidth=1.2)
+    if len(entry.histories) > 1:
+        spread = values.std(axis=1, ddof=1)
+        low, high = ((middle + side * spread).clip(max=highest) for side in (-1, 1))
+        axes.fill_between(numbers, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _by_epoch(axes: Any, title: str) -> None:
+    """Dress a panel whose horizontal axis is the epoch."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(title)
+    axes.grid(alpha=0.3)

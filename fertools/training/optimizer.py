@@ -1,13 +1,18 @@
-"""The Keras optimizer and learning-rate schedule that a configuration asks for."""
+"""The optimizer, the learning-rate schedule and early stopping that a configuration asks for.
+
+What the validation figures decide is a function of the history alone, so a resumed run needs no more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from fertools.training.config import TrainConfig
+from fertools.training.run import Epoch, best_epoch
 
 
 class TimeDecay:
@@ -62,3 +67,41 @@ def ema_momentum(config: TrainConfig, steps: int) -> float:
     An average over 1000 steps would still hold the random first weights at the end of a short run.
     """
     return max(min(config.ema, 1 - 10 / steps), 0.0)
+
+
+#: By how much the validation loss must fall to count as lower.
+SMALLEST_GAIN = 1e-4
+
+
+def epoch_rate(config: TrainConfig, history: Sequence[Epoch]) -> float:
+    """The learning rate of the next epoch, unless the cosine schedule sets it step by step."""
+    rate = plateau_rate(config, history) if config.schedule == "plateau" else config.learning_rate
+    factors = config.rate_factors()
+    last = max((epoch for epoch in factors if epoch <= len(history)), default=None)
+    return rate if last is None else rate * factors[last]
+
+
+def plateau_rate(config: TrainConfig, history: Sequence[Epoch]) -> float:
+    """The learning rate of the next epoch under the plateau schedule.
+
+    It is multiplied by ``plateau_factor`` each time the validation loss has not fallen below its
+    lowest value for ``plateau_patience`` epochs.
+    """
+    rate, lowest, waited = config.learning_rate, float("inf"), 0
+    for row in history:
+        if row.val_loss < lowest - SMALLEST_GAIN:
+            lowest, waited = row.val_loss, 0
+        else:
+            waited += 1
+        if waited == config.plateau_patience:
+            rate, waited = rate * config.plateau_factor, 0
+    return rate
+
+
+def is_over(config: TrainConfig, history: Sequence[Epoch]) -> bool:
+    """Whether all epochs are done, or the validation accuracy has not risen for ``early_stopping`` epochs."""
+    if len(history) >= config.epochs:
+        return True
+    if not (history and config.early_stopping):
+        return False
+    return history[-1].epoch - best_epoch(history).epoch >= config.early_stopping

@@ -11,7 +11,7 @@ from typing import Any
 from fertools import contract
 from fertools.reading import read_text
 from fertools.training.config import TrainConfig
-from fertools.training.seeds import PREFIX
+from fertools.training.run import PREFIX
 
 
 def label(path: Path) -> str:

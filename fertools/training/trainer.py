@@ -23,25 +23,21 @@ from fertools.errors import ConfigError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
 from fertools.models import IMAGENET, NETWORKS, build, build_pretrained, ensemble
-from fertools.models.prediction import load, load_as, probabilities, weights_sha256
+from fertools.models.inference import load, load_as, probabilities, weights_sha256
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.camera import Camera
+from fertools.training.checkpoint import load_state
+from fertools.training.comparison import history_figure
 from fertools.training.config import AUGMENTATIONS, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
-from fertools.training.dropout import scale_dropout
-from fertools.training.feedback import best_epoch, epoch_rate, is_over
-from fertools.training.figure import history_figure
-from fertools.training.fused import with_fused
-from fertools.training.inputs import ImageStore, Mixup
-from fertools.training.losses import SoftTargetLoss
-from fertools.training.optimizer import build_optimizer
+from fertools.training.network import IMAGES as STATISTICS_IMAGES
+from fertools.training.network import ImageStore, Mixup, SoftTargetLoss, scale_dropout, with_fused
+from fertools.training.optimizer import build_optimizer, epoch_rate, is_over
 from fertools.training.parallel import check_agreement, check_split, split_over
 from fertools.training.provenance import earlier_commands, label, origins, train_command
-from fertools.training.run import Run
-from fertools.training.state import load_state
-from fertools.training.statistics import IMAGES as STATISTICS_IMAGES
+from fertools.training.run import Run, best_epoch
 
 #: Steps that a GPU makes between two looks of Python at them; a CPU step is long enough by itself.
 GPU_STEPS_PER_CALL = 16

@@ -18,7 +18,7 @@ from fertools.evaluation.measurement import Network
 from fertools.processor import int8_features, processor
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import PRECISIONS
-from fertools.runtime.views import averaged, stacked
+from fertools.runtime.prediction import averaged, stacked
 from fertools.verification.gates import (
     Gate,
     Probabilities,
@@ -49,7 +49,7 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
     without a test split or if ``dataset`` is other data. Broken gates do not raise: the report says so.
     """
     from fertools.backend import import_keras
-    from fertools.models.prediction import load, probabilities, weights_sha256
+    from fertools.models.inference import load, probabilities, weights_sha256
     from fertools.runtime import Predictor
 
     keras, files = folder / KERAS_FILE, model_files(folder)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import fertools
 from fertools.errors import ConfigError, ModelError, WebError
-from fertools.export.notes import data_note, limits
+from fertools.export.card import data_note, limits
 from fertools.faces.detectors import YuNet
 from fertools.faces.framing import TEMPLATE
 from fertools.files import replacing_folder

@@ -14,6 +14,7 @@ from fertools.evaluation.metrics import calibration_error
 if TYPE_CHECKING:
     import keras
 
+
 Probabilities = NDArray[np.float32]
 
 #: Temperatures that are tried. A network that makes no mistake on the split asks for 0, which would
@@ -54,7 +55,7 @@ def calibrate(network: keras.Model, validation: Split) -> Calibration:
 
     The classes keep their order, so no label changes.
     """
-    from fertools.models.prediction import probabilities
+    from fertools.models.inference import probabilities
 
     trained = probabilities(network, validation.images)
     before = calibration_error(trained, validation.labels)

@@ -18,6 +18,7 @@ from fertools.models.structure import LayerFacts, structure
 if TYPE_CHECKING:
     import keras
 
+
 #: What a layer's kind is called in a box, where that is shorter. Those with "" are not told.
 SHORT = {
     "InputLayer": "input",

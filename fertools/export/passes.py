@@ -1,4 +1,4 @@
-"""The front of a graph: the first convolutions, which read the image itself, and the layers behind them.
+"""Passes over an ONNX graph: scaling into the first kernels, pooling before ReLU, the image as first tensor.
 
 The first convolution (of each member of an ensemble) does a hundredth of the work, and stays in float in int8
 files. Quantized, one input channel fills no int8 kernel (onnxruntime takes four times as long as in float),
@@ -8,16 +8,36 @@ ways.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fertools.contract import INPUT_NAME
-from fertools.export.nodes import MOVES, factor, readers
 
 if TYPE_CHECKING:
     import onnx
+
+
+#: Operators that move values without changing them. A Concat counts if it copies one tensor.
+MOVES = ("Reshape", "Transpose", "Concat")
+
+
+def readers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    """The nodes that read a tensor."""
+    return [node for node in graph.node if name in node.input]
+
+
+def factor(graph: onnx.GraphProto, product: onnx.NodeProto) -> NDArray[np.float32] | None:
+    """The number, float32 (), that a Mul multiplies by; None if it multiplies by none."""
+    import onnx
+
+    for tensor in graph.initializer:
+        if tensor.name in product.input:
+            array: NDArray[np.float32] = onnx.numpy_helper.to_array(tensor)
+            return array.reshape(()) if array.size == 1 else None
+    return None
+
 
 #: Operators with weights.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -119,3 +139,61 @@ def _users(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
 
 def _only_convolutions(graph: onnx.GraphProto, name: str) -> bool:
     return all(node.op_type == "Conv" for node in _users(graph, name))
+
+
+def image_is_first_tensor(model: onnx.ModelProto) -> None:
+    """Replace Cast (-> Mul(factor)) -> QuantizeLinear at the front by the uint8 image itself, in place.
+
+    uint8 pixels with scale 1/255 and zero point 0 are already the quantized form of the 0..1 image, and so
+    they are with any other factor, and with none. A Reshape, Transpose or copying Concat before the
+    QuantizeLinear stays, and moves the uint8 pixels instead. A graph with another front is left as it is.
+    """
+    import onnx
+
+    graph = model.graph
+    path = _front(graph)
+    computed = [node for node in path if node.op_type not in MOVES]
+    match [node.op_type for node in computed]:
+        case ["Cast", "QuantizeLinear"]:
+            scaling = np.ones((), np.float32)
+        case ["Cast", "Mul", "QuantizeLinear"] if (number := factor(graph, computed[1])) is not None:
+            scaling = number
+        case _:
+            return
+    _, scale, zero_point = path[-1].input
+    kept = [node for node in path if node.op_type in MOVES]
+    source, moved = INPUT_NAME, {INPUT_NAME, *(name for node in path for name in node.output)}
+    for node in kept:
+        node.input[:] = [source if name in moved else name for name in node.input]
+        source = node.output[0]
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == path[-1].output[0]:
+                node.input[index] = source
+    for node in path:
+        if node not in kept:
+            graph.node.remove(node)
+    exact: dict[str, NDArray[Any]] = {
+        scale: scaling,
+        zero_point: np.array(0, np.uint8),
+    }
+    for tensor in graph.initializer:
+        if tensor.name in exact:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(exact[tensor.name], tensor.name))
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+    del graph.value_info[:]  # the moved tensors are uint8 now
+
+
+def _front(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes from the input to the first QuantizeLinear, as far as each has a single reader."""
+    path: list[onnx.NodeProto] = []
+    name = INPUT_NAME
+    while not path or path[-1].op_type != "QuantizeLinear":
+        behind = readers(graph, name)
+        if len(behind) != 1 or (behind[0].op_type == "Concat" and {*behind[0].input} != {name}):
+            break
+        path += behind
+        name = behind[0].output[0]
+    return path

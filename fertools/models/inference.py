@@ -17,6 +17,7 @@ from fertools.models.structure import images_at_once
 if TYPE_CHECKING:
     import keras
 
+
 BATCH_SIZE = 256
 
 

@@ -1,0 +1,175 @@
+"""What stands around a network while it is trained, and what is changed in it for that.
+
+A batch is only the numbers of its images. The images lie on the device as uint8 from the beginning, and all
+that happens to them happens inside the compiled step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from fertools.contract import PIXEL_MAX
+from fertools.errors import ConfigError
+from fertools.models.structure import images_at_once
+
+
+class ImageStore(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Holds uint8 images (n, 48, 48); maps int32 numbers (batch,) to uint8 (batch, 48, 48, 1)."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        super().__init__(dtype="uint8", name="image_store")
+        self.images = self.add_weight(
+            shape=(*images.shape, 1), dtype="uint8", initializer="zeros", trainable=False, name="images"
+        )
+        self.images.assign(images[..., None])
+
+    def call(self, numbers: Any) -> Any:
+        """Pick the images."""
+        return ops.take(self.images, numbers, axis=0)
+
+
+class Mixup(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Blends every image of a batch with the one before it (Zhang et al. 2018, arXiv:1710.09412).
+
+    The labels are blended alike where the batch is made, see ``batches.Batches``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(dtype="float32", name="mixup")
+
+    def call(self, inputs: tuple[Any, Any]) -> Any:
+        """Blend float32 images (batch, 48, 48, 1), of which each keeps its share, float32 (batch,)."""
+        images, shares = inputs
+        shares = ops.reshape(shares, (-1, 1, 1, 1))
+        return shares * images + (1 - shares) * ops.roll(images, 1, axis=0)
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
+    """Trains like its parent on TensorFlow, over the last axis of (batch, height, width, channels)."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalize, and in training keep the moving averages up."""
+        if not (training and self.trainable and len(inputs.shape) == 4 and self.axis in (-1, 3)):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        ones, zeros = ops.ones_like(self.moving_mean), ops.zeros_like(self.moving_mean)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma if self.scale else ones,
+            offset=self.beta if self.center else zeros,
+            mean=ones[:0],  # unused in training
+            variance=ones[:0],
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # It gives the sample's variance, divided by one less than there are values; Keras averages the other.
+        count = ops.cast(ops.size(inputs) / ops.size(mean), variance.dtype)
+        variance *= (count - 1) / count
+        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
+        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+        return outputs
+
+
+def with_fused(network: keras.Model) -> keras.Model:
+    """The same network with the same weights, its BatchNormalization fused if Keras is on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        return network
+
+    def fused(layer: keras.layers.Layer) -> keras.layers.Layer:
+        kind = type(layer)
+        if kind is keras.layers.BatchNormalization:
+            kind = FusedBatchNormalization
+        return kind.from_config(layer.get_config())
+
+    clone = keras.models.clone_model(network, clone_function=fused)
+    clone.set_weights(network.get_weights())
+    return clone
+
+
+def scale_dropout(network: keras.Model, scale: float) -> None:
+    """Multiply the rates of ``network``'s dropout layers by ``scale``, 0..1.
+
+    Raises ConfigError if ``scale`` lies between 0 and 1 and there is none. At 0 and 1 there need not be: such
+    a network drops nothing, as it was published.
+    """
+    found = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
+    if 0 < scale < 1 and not found:
+        raise ConfigError(f"dropout_scale={scale:g}: {network.name} has no dropout; leave it out")
+    for layer in found:
+        layer.rate *= scale
+
+
+#: Keeps the logarithm of a probability finite.
+SMALLEST = 1e-7
+
+
+class SoftTargetLoss(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Passes the student's probabilities on and adds their distance from the teachers' to the loss.
+
+    The distance is the Kullback-Leibler divergence of the softened probabilities, times the square of the
+    temperature, which keeps its gradients' size (Hinton et al. 2015, section 2).
+
+    Arguments:
+        temperature: softens both sides.
+        share: what the distance is multiplied by.
+    """
+
+    def __init__(self, temperature: float, share: float) -> None:
+        super().__init__(dtype="float32", name="soft_target_loss")
+        self.temperature = temperature
+        self.share = share
+
+    def call(self, inputs: Sequence[Any], training: bool = False) -> Any:
+        """Compare float32 probabilities (batch, 7) of the student and of the teachers.
+
+        A third input, float32 (batch,), is how much each image counts, as ``fit`` weights the labels' loss.
+        """
+        student, teacher, *weights = inputs
+        if training:
+            ours, theirs = self._soften(student), ops.stop_gradient(self._soften(teacher))
+            distance = ops.sum(ops.exp(theirs) * (theirs - ours), axis=-1)
+            weighted = distance * weights[0] if weights else distance
+            self.add_loss(self.share * self.temperature**2 * ops.mean(weighted))
+        return student
+
+    def _soften(self, probabilities: Any) -> Any:
+        """Logarithms of the softened probabilities; log(p) is the logits but for a constant."""
+        return ops.log_softmax(ops.log(ops.maximum(probabilities, SMALLEST)) / self.temperature)
+
+
+#: Images that the statistics are taken from; 1,024 validate alike (docs/recipe.md).
+IMAGES = 512
+
+
+def estimate_statistics(network: keras.Model, images: NDArray[np.uint8]) -> None:
+    """Set the moving means and variances of ``network`` to those of ``images``, uint8 (n, 48, 48).
+
+    The averages that training keeps belong to other weights (the current ones, while the averaged ones are
+    saved), to other images (augmented ones) and to activations that dropout has spread (Li et al. 2018,
+    arXiv:1801.05134). One pass without dropout replaces them, in as few batches as memory allows.
+    """
+    scaled = images[..., None].astype(np.float32) / np.float32(PIXEL_MAX)
+    batches = np.array_split(scaled, -(-len(scaled) // images_at_once(network, kept=True)))
+    kept = []
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            kept.append((layer, "momentum", layer.momentum))
+        elif isinstance(layer, keras.layers.Dropout):
+            kept.append((layer, "rate", layer.rate))
+            layer.rate = 0.0
+    try:
+        for number, batch in enumerate(batches):
+            for layer, name, _ in kept:
+                if name == "momentum":
+                    layer.momentum = number / (number + 1)
+            network(batch, training=True)
+    finally:
+        for layer, name, value in kept:
+            setattr(layer, name, value)
