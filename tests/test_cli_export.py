@@ -53,14 +53,14 @@ def test_streams(small_run, tmp_path):
     assert document["verification"]["passed"] is True
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
         "Run:", "Calibrating", "Converting", "Quantizing,", "Measuring", "Verifying",
-        "Calibration:", "Wrote", "Next:"
+        "Temperature", "Wrote", "Next:"
     ]  # fmt: skip
     assert names(tmp_path) == ["out"]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    calibration = {**report["calibration"]}
-    assert set(calibration.pop("test_ece")) == {"keras", "onnx", "int8"}
-    assert document["calibration"] == calibration
-    assert f"ECE {calibration['ece_before']:.2%} on the validation split" in done.stderr
+    scaling = {**report["temperature_scaling"]}
+    assert set(scaling.pop("test_ece")) == {"keras", "onnx", "int8"}
+    assert document["temperature_scaling"] == scaling
+    assert f"ECE {scaling['ece_before']:.2%} on the validation split" in done.stderr
     assert (report["quantization"]["method"], report["quantization"]["images"]) == ("percentile", 256)
 
 

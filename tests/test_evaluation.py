@@ -152,9 +152,9 @@ def test_measured_twice(dataset):
     assert found.to_text().startswith("some, test split, views: single\n")
     assert found.official.images == 30
     assert found.deduplicated.images == 20
-    split, unseen = dataset.split("test"), dataset.unseen("test")
+    split, deduplicated = dataset.split("test"), dataset.deduplicated("test")
     assert found.official == evaluate(perfect(dataset)(split.images), split.labels)
-    assert found.deduplicated == evaluate(perfect(dataset)(unseen.images), unseen.labels)
+    assert found.deduplicated == evaluate(perfect(dataset)(deduplicated.images), deduplicated.labels)
     assert found.deduplicated.headline() in found.to_text()
     document = json.loads(json.dumps(found.to_dict()))
     assert document["official"]["images"] == 30

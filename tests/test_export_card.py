@@ -57,7 +57,7 @@ def test_no_lines_but_tables_and_headings_are_broken(document):
     assert "\n\n\n" not in card
     for heading in (
         "Measured",
-        "Calibration",
+        "Temperature scaling",
         "Training",
         "Quantization",
         "Data and licence",
@@ -110,7 +110,7 @@ def test_without_quantization_and_times(document):
     document["quantization"] = None
     document["verification"]["rows"].pop()
     for row in document["verification"]["rows"]:
-        row.update(milliseconds=None, accuracy_unseen=None, accuracy_flip_unseen=None)
+        row.update(milliseconds=None, accuracy_deduplicated=None, accuracy_flip_deduplicated=None)
     card = model_card(document)
     assert "Quantization" not in card
     assert "--quantize" not in card
@@ -127,7 +127,7 @@ def test_start_weights_are_told(document):
 
 def test_both_views_stand_in_the_comparison(document):
     row = document["verification"]["rows"][2]
-    row.update(accuracy_unseen=0.11, accuracy_flip=0.22, accuracy_flip_unseen=0.33)
+    row.update(accuracy_deduplicated=0.11, accuracy_flip=0.22, accuracy_flip_deduplicated=0.33)
     row["evaluation"].update(accuracy=0.44, balanced_accuracy=0.55, macro_f1=0.66)
     lines = model_card(document).splitlines()
     headings = next(line for line in lines if line.startswith("| | accuracy"))
@@ -148,7 +148,7 @@ def test_classes_and_the_confusion_picture(document):
 
 
 def test_calibration_error_with_and_without_scaling(document):
-    document["calibration"] = {
+    document["temperature_scaling"] = {
         "temperature": 1.25, "ece_before": 0.1, "ece_after": 0.02, "unscaled_because": None,
         "test_ece": {"keras": {"without": 0.11, "with": 0.03}, "int8": {"without": 0.12, "with": 0.04}},
     }  # fmt: skip
@@ -159,7 +159,7 @@ def test_calibration_error_with_and_without_scaling(document):
         "\n| | without | with |\n|---|---:|---:|\n| keras | 11.00% | 3.00% |\n| int8 | 12.00% | 4.00% |\n"
         in card
     )
-    document["calibration"].update(temperature=1.0, ece_after=0.1, unscaled_because="it has a reason")
+    document["temperature_scaling"].update(temperature=1.0, ece_after=0.1, unscaled_because="it has a reason")
     card = model_card(document)
     assert "No temperature scaling: it has a reason." in card
     assert "on the validation split: 10.00%." in card

@@ -13,7 +13,7 @@ from fertools.errors import ConfigError, RunError
 from fertools.evaluation import accuracy
 from fertools.export.folding import fold
 from fertools.export.subject import Ensemble, open_members
-from fertools.export.temperature_scaling import calibrate
+from fertools.export.temperature_scaling import scale_temperature
 from fertools.models import build
 from fertools.models.ensemble import shares, weighted_mean
 from fertools.models.inference import load, probabilities, weights_sha256
@@ -89,7 +89,7 @@ def scaled(runs, data):
     """Their networks, each with its own temperature."""
     networks = [load(run / "best.keras") for run in runs]
     for network in networks:
-        calibrate(network, data.split("validation"))
+        scale_temperature(network, data.split("validation"))
     return networks
 
 

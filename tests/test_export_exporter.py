@@ -167,9 +167,9 @@ def test_the_confidence_is_calibrated_in_every_file(sure_run, tmp_path):
     dataset = data.load(sure_run.with_suffix(".npz"))
     done = export(Run.open(sure_run), dataset, tmp_path / "out", quantization=QuantizeConfig(images=256))
     report = json.loads((done.folder / "report.json").read_text())
-    calibration, temperature = report["calibration"], done.calibration.temperature
-    assert calibration["temperature"] == temperature > 1.5
-    assert calibration["unscaled_because"] is None
+    scaling, temperature = report["temperature_scaling"], done.temperature_scaling.temperature
+    assert scaling["temperature"] == temperature > 1.5
+    assert scaling["unscaled_because"] is None
 
     trained, written = load(sure_run / "best.keras"), load(done.folder / "model.keras")
     validation, test = dataset.split("validation"), dataset.split("test")
@@ -177,8 +177,8 @@ def test_the_confidence_is_calibrated_in_every_file(sure_run, tmp_path):
         calibration_error(probabilities(network, validation.images), validation.labels)
         for network in (trained, written)
     )
-    assert calibration["ece_before"] == pytest.approx(before)
-    assert calibration["ece_after"] == pytest.approx(after, abs=1e-3)
+    assert scaling["ece_before"] == pytest.approx(before)
+    assert scaling["ece_after"] == pytest.approx(after, abs=1e-3)
     assert after < before
 
     uncalibrated = probabilities(trained, test.images)
@@ -189,14 +189,14 @@ def test_the_confidence_is_calibrated_in_every_file(sure_run, tmp_path):
     }
     np.testing.assert_array_equal(answers["keras"].argmax(axis=1), uncalibrated.argmax(axis=1))
     np.testing.assert_allclose(answers["keras"], rescaled(uncalibrated, temperature), atol=1e-5)
-    assert list(calibration["test_ece"]) == ["keras", "onnx", "int8"]
+    assert list(scaling["test_ece"]) == ["keras", "onnx", "int8"]
     for name, rows in answers.items():
-        ece = calibration["test_ece"][name]
+        ece = scaling["test_ece"][name]
         assert ece["with"] == pytest.approx(calibration_error(rows, test.labels), abs=1e-3)
         unscaled = rows.astype(np.float64) ** temperature
         unscaled /= unscaled.sum(axis=1, keepdims=True)
         assert ece["without"] == pytest.approx(calibration_error(unscaled, test.labels), abs=1e-3)
-    assert calibration["test_ece"]["keras"]["without"] == pytest.approx(
+    assert scaling["test_ece"]["keras"]["without"] == pytest.approx(
         calibration_error(uncalibrated, test.labels), abs=5e-3
     )
 
@@ -211,9 +211,10 @@ def test_another_last_layer_is_exported_as_it_is(small_run, small_data, tmp_path
     logits.set_weights(last.get_weights())
     run = Run.open(write_run(tmp_path / "run", parts, small_data))
     done = export(run, data.load(tmp_path / "run.npz"), tmp_path / "out")
-    assert done.calibration.temperature == 1
+    assert done.temperature_scaling.temperature == 1
     reason = "the last layer is not a Dense one with softmax"
-    assert json.loads((done.folder / "report.json").read_text())["calibration"]["unscaled_because"] == reason
+    report = json.loads((done.folder / "report.json").read_text())
+    assert report["temperature_scaling"]["unscaled_because"] == reason
     assert f"No temperature scaling: {reason}." in (done.folder / "MODEL_CARD.md").read_text()
     for old, new in zip(parts.get_weights(), load(done.folder / "model.keras").get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -10,7 +10,7 @@ from tiny_model import tiny_export, tiny_proto
 
 from fertools.errors import ConfigError, FertoolsError, ImageError, ModelError
 from fertools.runtime import Prediction, Predictor, to_face, to_faces
-from fertools.runtime.metadata import check_seal, seal
+from fertools.runtime.metadata import add_checksum, verify_checksum
 
 FACES = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
 SCORES = Prediction((("Happy", 0.5), ("Sad", 0.3), ("Fear", 0.2)))
@@ -144,16 +144,16 @@ def external(tmp_path, location="weights.bin"):
 
 
 @pytest.mark.parametrize("location", ["w", "weights.bin", "w" * 200])
-def test_a_model_with_external_data_is_neither_sealed_nor_opened(tmp_path, monkeypatch, location):
+def test_a_model_with_external_data_is_neither_written_nor_opened(tmp_path, monkeypatch, location):
     data = external(tmp_path, location)
     with pytest.raises(ModelError, match="external data"):
-        seal(data)
+        add_checksum(data)
     monkeypatch.setattr("fertools.runtime.metadata._has_external_data", lambda data: False)
-    sealed = seal(data)
-    (tmp_path / "model.onnx").write_bytes(sealed)
+    whole = add_checksum(data)
+    (tmp_path / "model.onnx").write_bytes(whole)
     Predictor(tmp_path / "model.onnx")  # onnxruntime would take it
     monkeypatch.undo()
     with pytest.raises(ModelError, match="weights in another file"):
-        check_seal(sealed, "model.onnx")
+        verify_checksum(whole, "model.onnx")
     with pytest.raises(ModelError, match=r"model\.onnx: has weights in another file"):
         Predictor(tmp_path / "model.onnx")

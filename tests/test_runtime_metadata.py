@@ -8,9 +8,9 @@ from tiny_model import tiny_bytes, tiny_info, tiny_proto
 
 from fertools.errors import ModelError
 from fertools.runtime import ModelInfo
-from fertools.runtime.metadata import BLANK, SCHEMA_VERSION, check_seal, seal
+from fertools.runtime.metadata import BLANK, SCHEMA_VERSION, add_checksum, verify_checksum
 
-SEALED = tiny_bytes()
+WHOLE = tiny_bytes()
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -109,31 +109,31 @@ def test_any_field_of_another_kind_is_read_or_a_model_error(key, value, remove):
         assert not remove
 
 
-def test_sealed_file_passes():
-    assert len(SEALED) == len(tiny_proto().SerializeToString())
-    check_seal(SEALED, "model.onnx")
+def test_a_file_with_its_checksum_passes():
+    assert len(WHOLE) == len(tiny_proto().SerializeToString())
+    verify_checksum(WHOLE, "model.onnx")
 
 
 @settings(deadline=None)
-@given(st.integers(0, len(SEALED) - 1), st.integers(1, 255))
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
 def test_any_flipped_byte_is_a_model_error(index, mask):
-    broken = bytearray(SEALED)
+    broken = bytearray(WHOLE)
     broken[index] ^= mask
     with pytest.raises(ModelError, match=r"^model\.onnx: "):
-        check_seal(bytes(broken), "model.onnx")
+        verify_checksum(bytes(broken), "model.onnx")
 
 
 @settings(deadline=None)
-@given(st.integers(0, len(SEALED) - 1))
+@given(st.integers(0, len(WHOLE) - 1))
 def test_any_truncation_is_a_model_error(length):
     with pytest.raises(ModelError, match=r"^model\.onnx: "):
-        check_seal(SEALED[:length], "model.onnx")
+        verify_checksum(WHOLE[:length], "model.onnx")
 
 
 @given(st.binary(min_size=1, max_size=20))
 def test_anything_appended_is_a_model_error(tail):
     with pytest.raises(ModelError, match="altered"):
-        check_seal(SEALED + tail, "model.onnx")
+        verify_checksum(WHOLE + tail, "model.onnx")
 
 
 @pytest.mark.parametrize(
@@ -144,21 +144,21 @@ def test_anything_appended_is_a_model_error(tail):
     ],
     ids=["key first", "value first"],
 )
-def test_flatbuffers_of_any_compiler_are_sealed(entry):
-    sealed = seal(b"ORTM" + bytes(100) + entry % BLANK.encode() + bytes(100))
-    assert BLANK.encode() not in sealed
-    check_seal(sealed, "model.ort")
-    for place in range(len(sealed)):
-        broken = bytearray(sealed)
+def test_flatbuffers_of_any_compiler_get_a_checksum(entry):
+    whole = add_checksum(b"ORTM" + bytes(100) + entry % BLANK.encode() + bytes(100))
+    assert BLANK.encode() not in whole
+    verify_checksum(whole, "model.ort")
+    for place in range(len(whole)):
+        broken = bytearray(whole)
         broken[place] ^= 1
         with pytest.raises(ModelError):
-            check_seal(bytes(broken), "model.ort")
+            verify_checksum(bytes(broken), "model.ort")
     with pytest.raises(ModelError, match="64 zeros"):
-        seal(sealed)
+        add_checksum(whole)
 
 
-def test_only_blank_entries_are_sealed():
-    for data in (SEALED, b"", SEALED[:-100], tiny_proto().SerializeToString() * 2):
+def test_only_blank_entries_get_a_checksum():
+    for data in (WHOLE, b"", WHOLE[:-100], tiny_proto().SerializeToString() * 2):
         with pytest.raises(ModelError, match="64 zeros"):
-            seal(data)
-    assert BLANK.encode() not in SEALED
+            add_checksum(data)
+    assert BLANK.encode() not in WHOLE

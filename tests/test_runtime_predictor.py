@@ -10,7 +10,7 @@ import fertools.runtime.location as location
 from fertools.contract import INT8_FILE, LABELS, ONNX_FILE
 from fertools.errors import ConfigError, ImageError, ModelError
 from fertools.runtime import Prediction, Predictor
-from fertools.runtime.metadata import seal
+from fertools.runtime.metadata import add_checksum
 
 FACES = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
 
@@ -154,12 +154,12 @@ def test_missing_models(tmp_path):
         (tiny_bytes()[:-1], "truncated"),
         (tiny_bytes()[:1000], "its end is missing"),
         (tiny_bytes()[:500] + b"\xff" + tiny_bytes()[501:], "altered"),
-        (seal(b"garbage fertools.seal\x12\x40" + b"0" * 64), "cannot load"),
-        (seal(tiny_proto(input_name="x").SerializeToString()), "input must be image"),
-        (seal(tiny_proto(output_name="y").SerializeToString()), "output must be probabilities"),
-        (seal(tiny_proto(input_shape=(1, 48, 48, 1)).SerializeToString()), "input must be"),
-        (seal(tiny_proto(input_shape=("batch", 1, 48, 48)).SerializeToString()), "input must be"),
-        (seal(tiny_proto().SerializeToString().replace(b'"schema": 1', b'"schema": 2')), "upgrade"),
+        (add_checksum(b"garbage fertools.seal\x12\x40" + b"0" * 64), "cannot load"),
+        (add_checksum(tiny_proto(input_name="x").SerializeToString()), "input must be image"),
+        (add_checksum(tiny_proto(output_name="y").SerializeToString()), "output must be probabilities"),
+        (add_checksum(tiny_proto(input_shape=(1, 48, 48, 1)).SerializeToString()), "input must be"),
+        (add_checksum(tiny_proto(input_shape=("batch", 1, 48, 48)).SerializeToString()), "input must be"),
+        (add_checksum(tiny_proto().SerializeToString().replace(b'"schema": 1', b'"schema": 2')), "upgrade"),
     ],
 )
 def test_broken_models_are_named(tmp_path, content, message):

@@ -15,7 +15,7 @@ from fertools.cli import main
 from fertools.errors import ModelError, ProviderError, ProviderWarning
 from fertools.export.ort_format import write_ort
 from fertools.runtime import Predictor
-from fertools.runtime.metadata import seal
+from fertools.runtime.metadata import add_checksum
 from fertools.runtime.providers import COREML, CPU, CUDA, OPENVINO, PROVIDERS, TENSORRT, XNNPACK
 from fertools.runtime.session import try_providers
 
@@ -183,11 +183,11 @@ def test_only_the_cpus_is_opened_again_in_a_forked_process(export, played):
 def test_broken_files_are_not_the_providers_fault(export, played, tmp_path):
     file = tmp_path / "model.onnx"
     played.faults = dict.fromkeys((CUDA, OPENVINO), "start")
-    file.write_bytes(seal(b"garbage fertools.seal\x12\x40" + b"0" * 64))
+    file.write_bytes(add_checksum(b"garbage fertools.seal\x12\x40" + b"0" * 64))
     with pytest.raises(ModelError, match="cannot load"):
         Predictor(file)
     played.faults = {}
-    file.write_bytes(seal(tiny_proto(input_name="x").SerializeToString()))
+    file.write_bytes(add_checksum(tiny_proto(input_name="x").SerializeToString()))
     with pytest.raises(ModelError, match="input must be image"):
         Predictor(file)
 

@@ -21,7 +21,7 @@ from fertools.cli import main
 from fertools.contract import INT8_FILE, ONNX_FILE
 from fertools.data import synthetic
 from fertools.errors import DataError, GateError, ModelError
-from fertools.runtime.metadata import seal
+from fertools.runtime.metadata import add_checksum
 from fertools.verification.kit import DEVICE_AGREEMENT, read_result, write_kit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -267,7 +267,7 @@ def test_the_program_in_c_plus_plus_runs_the_kit(kit: Path, tmp_path: Path) -> N
     assert done.stdout.count("same class 100.00%") == 2
     broken = shutil.copytree(kit, tmp_path / "broken")
     proto = tiny_proto(seed=1)
-    (broken / INT8_FILE).write_bytes(seal(proto.SerializeToString()))
+    (broken / INT8_FILE).write_bytes(add_checksum(proto.SerializeToString()))
     done = subprocess.run([tmp_path / "check", broken], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.count("FAILS") == 1

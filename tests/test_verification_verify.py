@@ -26,7 +26,7 @@ def folder(small_export, tmp_path):
 
 
 def tamper(file, change):
-    """Change the graph and seal it again, as no accident would."""
+    """Change the graph and renew its checksum, as no accident would."""
     model = onnx.load(file)
     change(model)
     file.write_bytes(stamp(model, Predictor(file, threads=1).info))
@@ -67,7 +67,7 @@ def test_report_of_a_good_export(small_export, small_data):
     report = verify(small_export, small_data)
     assert report.passed
     report.check()
-    assert (report.split, report.images, report.images_unseen) == ("test", 350, 343)
+    assert (report.split, report.images, report.images_deduplicated) == ("test", 350, 343)
     assert report.data == {"name": "small.npz", "fingerprint": small_data.fingerprint}
     assert report.trained_on == report.data
     assert [row.model for row in report.rows] == ["keras", "onnx", "int8"]
@@ -77,20 +77,20 @@ def test_report_of_a_good_export(small_export, small_data):
     assert 0 < onnx_.difference < 1e-4
     assert 0.985 <= int8.agreement <= 1
     assert 1e-3 < int8.difference < 0.2
-    test, unseen = small_data.split("test"), small_data.unseen("test")
+    test, deduplicated = small_data.split("test"), small_data.deduplicated("test")
     for row, file in zip(report.rows[1:], (ONNX_FILE, INT8_FILE), strict=True):
         predictor = Predictor(small_export / file, threads=1)
         found = predictor.probabilities(test.images).argmax(axis=1)
         assert row.evaluation.accuracy == pytest.approx(np.mean(found == test.labels))
-        found = predictor.probabilities(unseen.images).argmax(axis=1)
-        assert row.accuracy_unseen == pytest.approx(np.mean(found == unseen.labels))
+        found = predictor.probabilities(deduplicated.images).argmax(axis=1)
+        assert row.accuracy_deduplicated == pytest.approx(np.mean(found == deduplicated.labels))
         assert row.evaluation.ece == pytest.approx(calibration_error(row.probabilities, test.labels))
         np.testing.assert_allclose(row.probabilities, predictor.probabilities(test.images), atol=1e-6)
         flip = Predictor(small_export / file, threads=1, views="flip")
         found = flip.probabilities(test.images).argmax(axis=1)
         assert row.accuracy_flip == pytest.approx(np.mean(found == test.labels))
-        found = flip.probabilities(unseen.images).argmax(axis=1)
-        assert row.accuracy_flip_unseen == pytest.approx(np.mean(found == unseen.labels))
+        found = flip.probabilities(deduplicated.images).argmax(axis=1)
+        assert row.accuracy_flip_deduplicated == pytest.approx(np.mean(found == deduplicated.labels))
         assert row.bytes == (small_export / file).stat().st_size
         assert 0 < row.milliseconds < 1000
     assert keras.bytes == (small_export / KERAS_FILE).stat().st_size
@@ -105,7 +105,7 @@ def test_document_and_text(small_export, small_data):
     row = document["rows"][2]
     assert row["evaluation"]["macro_f1"] == report.row("int8").evaluation.macro_f1
     assert set(row) == {
-        "model", "evaluation", "accuracy_unseen", "accuracy_flip", "accuracy_flip_unseen",
+        "model", "evaluation", "accuracy_deduplicated", "accuracy_flip", "accuracy_flip_deduplicated",
         "agreement", "difference", "bytes", "milliseconds",
     }  # fmt: skip
     assert row["evaluation"]["ece"] == report.row("int8").evaluation.ece
@@ -268,7 +268,7 @@ def test_every_image_seen_elsewhere(small_export, small_data):
     images[small_data.usage == 2] = images[:350]
     seen = dataclasses.replace(small_data, name="seen", images=images)
     report = verify(small_export, seen, other_data=True)
-    assert report.images_unseen == 0
-    assert {row.accuracy_unseen for row in report.rows} == {None}
-    assert {row.accuracy_flip_unseen for row in report.rows} == {None}
+    assert report.images_deduplicated == 0
+    assert {row.accuracy_deduplicated for row in report.rows} == {None}
+    assert {row.accuracy_flip_deduplicated for row in report.rows} == {None}
     assert "seen, test split, 350 images (trained on other data: small.npz)" in report.to_text()

@@ -17,7 +17,7 @@ from tiny_model import tiny_bytes, tiny_info, tiny_proto
 
 import fertools.web
 from fertools.runtime import Prediction, to_face
-from fertools.runtime.metadata import METADATA_KEY, seal
+from fertools.runtime.metadata import METADATA_KEY, add_checksum
 
 STATIC = Path(fertools.web.__file__).parent / "static"
 
@@ -102,7 +102,7 @@ def test_bad_models_are_told() -> None:
     for changed in (document, foreign):
         newer.metadata_props[0].value = json.dumps(changed)
         assert newer.metadata_props[0].key == METADATA_KEY
-        files.append(seal(newer.SerializeToString()))
+        files.append(add_checksum(newer.SerializeToString()))
     said = [
         *("the file is empty", "its end is missing", "its end is missing", "truncated or altered"),
         *("not a model exported by fertools", "has schema 2", "takes another input"),

@@ -1,4 +1,4 @@
-"""Tiny real models of ours for tests: one dense layer, sealed, written in milliseconds with onnx alone."""
+"""Tiny real models for tests: one dense layer, a checksum, written in milliseconds with onnx alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fertools.contract import BATCH_NAME, IMAGE_SIZE, INPUT_NAME, INT8_FILE, LABELS, ONNX_FILE, OUTPUT_NAME
-from fertools.runtime.metadata import BLANK, METADATA_KEY, SEAL_KEY, ModelInfo, seal
+from fertools.runtime.metadata import BLANK, CHECKSUM_KEY, METADATA_KEY, ModelInfo, add_checksum
 
 PIXELS = IMAGE_SIZE * IMAGE_SIZE
 
@@ -54,7 +54,7 @@ def tiny_proto(
     input_name: str = INPUT_NAME,
     output_name: str = OUTPUT_NAME,
 ) -> onnx.ModelProto:
-    """The unsealed model; the arguments after `seed` make graphs that break the contract."""
+    """The model without a checksum; the arguments after `seed` make graphs that break the contract."""
     weights, bias = tiny_weights(seed)
     constants = {
         "scale": np.float32(1 / 255),
@@ -76,13 +76,15 @@ def tiny_proto(
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {METADATA_KEY: (info or tiny_info(seed=seed)).to_json(), SEAL_KEY: BLANK})
+    helper.set_model_props(
+        model, {METADATA_KEY: (info or tiny_info(seed=seed)).to_json(), CHECKSUM_KEY: BLANK}
+    )
     return model
 
 
 def tiny_bytes(precision: str = "float32", *, seed: int = 0) -> bytes:
-    """A sealed model file. The int8 one is the same graph under another name, which a runtime cannot tell."""
-    return seal(tiny_proto(tiny_info(precision, seed), seed=seed).SerializeToString())
+    """A model file. The int8 one is the same graph under another name, which a runtime cannot tell."""
+    return add_checksum(tiny_proto(tiny_info(precision, seed), seed=seed).SerializeToString())
 
 
 def tiny_export(folder: Path, *precisions: str, seed: int = 0) -> Path:

@@ -169,7 +169,7 @@ def write_export(
             {
                 "folder": str(folder),
                 **({"members": members} if members else {}),
-                "calibration": done.calibration.to_dict(),
+                "temperature_scaling": done.temperature_scaling.to_dict(),
                 "verification": done.report.to_dict(),
             }
         )
@@ -180,7 +180,7 @@ def write_export(
             f"Member: {member['name']}, {member['model']}, share {member['share']:.4g}:"
             f" {member['validation_accuracy']:.2%} on the validation split"
         )
-    talk(f"Calibration: {done.calibration}")
+    talk(f"Temperature scaling: {done.temperature_scaling}")
     talk(f"Wrote {folder}/: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     if done.page is not None:
         serve_hint(folder / WEB_FOLDER, done.page)

@@ -95,7 +95,7 @@ class Dataset:
         """
         return self._select(name, self.usage == _code(name))
 
-    def unseen(self, name: str) -> Split:
+    def deduplicated(self, name: str) -> Split:
         """The images of one split that do not stand, byte for byte, in another split too.
 
         Images that a split holds twice stay twice.
@@ -105,7 +105,7 @@ class Dataset:
             DataError: no image is left.
         """
         rows = self.usage == _code(name)
-        rows[rows] = self.is_unseen(name)
+        rows[rows] = self.only_in(name)
         return self._select(name, rows)
 
     def with_note(self, note: str) -> Dataset:
@@ -117,7 +117,7 @@ class Dataset:
         """Split -> number of its images, of all splits."""
         return {name: int(np.count_nonzero(self.usage == code)) for code, name in enumerate(SPLITS)}
 
-    def is_unseen(self, name: str) -> npt.NDArray[np.bool_]:
+    def only_in(self, name: str) -> npt.NDArray[np.bool_]:
         """Which images of one split stand in no other: bool, a value an image of ``split(name)``."""
         inside = self.usage == _code(name)
         return ~np.isin(self.image_ids[inside], self.image_ids[~inside])

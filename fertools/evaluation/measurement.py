@@ -81,14 +81,14 @@ def measure(network: Network, dataset: Dataset, split: str, views: str = "single
     images = dataset.split(split)
     probabilities = averaged(network(stacked(images.images, views)), views)
     _check_answers(probabilities)
-    unseen = dataset.is_unseen(split)
+    once = dataset.only_in(split)
     return Measurement(
         data=dataset.name,
         fingerprint=dataset.fingerprint,
         split=split,
         views=views,
         official=evaluate(probabilities, images.labels),
-        deduplicated=evaluate(probabilities[unseen], images.labels[unseen]) if unseen.any() else None,
+        deduplicated=evaluate(probabilities[once], images.labels[once]) if once.any() else None,
     )
 
 

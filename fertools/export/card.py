@@ -52,7 +52,7 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         *_stress(document.get("stress")),
         *_devices(document.get("devices", [])),
-        *_calibration(document["calibration"]),
+        *_temperature_scaling(document["temperature_scaling"]),
         *_training(document),
         *_quantization(document["quantization"]),
         *_format(document),
@@ -74,7 +74,7 @@ def _protocol(document: dict[str, Any]) -> list[str]:
         f"{verification['split'].capitalize()} split of {data['name']} (fingerprint"
         f" `{data['fingerprint'][:16]}...`): {verification['images']:,} images,"
         f" {_seeds(document['training'])}. De-duplicated: the"
-        f" {verification['images_unseen']:,} of them that stand in no other split. {_chosen(document)}",
+        f" {verification['images_deduplicated']:,} of them that stand in no other split. {_chosen(document)}",
     ]
 
 
@@ -171,9 +171,9 @@ def _comparison(rows: list[dict[str, Any]]) -> list[str]:
         scores = row["evaluation"]
         time = "-" if row["milliseconds"] is None else f"{row['milliseconds']:.2f}"
         lines.append(
-            f"| {row['model']} | {scores['accuracy']:.2%} | {_share(row['accuracy_unseen'])}"
+            f"| {row['model']} | {scores['accuracy']:.2%} | {_share(row['accuracy_deduplicated'])}"
             f" | {scores['balanced_accuracy']:.2%} | {scores['macro_f1']:.2%}"
-            f" | {row['accuracy_flip']:.2%} | {_share(row['accuracy_flip_unseen'])}"
+            f" | {row['accuracy_flip']:.2%} | {_share(row['accuracy_flip_deduplicated'])}"
             f" | {row['agreement']:.2%} | {row['difference']:.1e} | {row['bytes'] / 1e6:.2f} | {time} |"
         )
     return lines
@@ -281,22 +281,22 @@ def _devices(devices: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _calibration(calibration: dict[str, Any]) -> list[str]:
+def _temperature_scaling(scaling: dict[str, Any]) -> list[str]:
     """How the confidence was set right, and how far it still is from the accuracy."""
-    if calibration["unscaled_because"]:
+    if scaling["unscaled_because"]:
         lines = [
-            f"No temperature scaling: {calibration['unscaled_because']}. Expected calibration error (ECE) on"
-            f" the validation split: {calibration['ece_before']:.2%}.",
+            f"No temperature scaling: {scaling['unscaled_because']}. Expected calibration error (ECE) on"
+            f" the validation split: {scaling['ece_before']:.2%}.",
         ]
     else:
         lines = [
-            f"The last layer's logits are divided by one temperature, {calibration['temperature']:.4g}, in"
+            f"The last layer's logits are divided by one temperature, {scaling['temperature']:.4g}, in"
             " all files (Guo et al. 2017, arXiv:1706.04599), which changes no label. It minimises the log"
             " loss of the validation split, where the expected calibration error (ECE) was"
-            f" {calibration['ece_before']:.2%} before and is {calibration['ece_after']:.2%} after.",
+            f" {scaling['ece_before']:.2%} before and is {scaling['ece_after']:.2%} after.",
         ]
     return [
-        "## Calibration",
+        "## Temperature scaling",
         "",
         *lines,
         "",
@@ -306,7 +306,7 @@ def _calibration(calibration: dict[str, Any]) -> list[str]:
         "|---|---:|---:|",
         *(
             f"| {form} | {ece['without']:.2%} | {ece['with']:.2%} |"
-            for form, ece in calibration["test_ece"].items()
+            for form, ece in scaling["test_ece"].items()
         ),
         "",
     ]

@@ -19,13 +19,13 @@ from fertools.evaluation.metrics import calibration_error
 from fertools.evaluation.stress import Stress, stress
 from fertools.export.card import model_card
 from fertools.export.ort_format import write_ort
-from fertools.export.quantization import QuantizeConfig, quantize_faithfully
+from fertools.export.quantization import QuantizeConfig, quantize_within_gates
 from fertools.export.subject import FinishedRun, Subject, read_origin
-from fertools.export.temperature_scaling import Calibration, calibrate, rescaled
+from fertools.export.temperature_scaling import TemperatureScaling, rescaled, scale_temperature
 from fertools.export.triton import write_repository
 from fertools.files import file_facts, replacing_folder, write_json, write_text
 from fertools.runtime.location import model_files
-from fertools.runtime.metadata import BLANK, METADATA_KEY, SEAL_KEY, ModelInfo, seal
+from fertools.runtime.metadata import BLANK, CHECKSUM_KEY, METADATA_KEY, ModelInfo, add_checksum
 from fertools.training import Run
 from fertools.verification import BrokenGateError, Gate, Report, State, verify
 from fertools.verification.gates import stress_gate
@@ -52,13 +52,13 @@ PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """An export folder, the report of its verification, how its confidence was calibrated, and what the
+    """An export folder, the report of its verification, the temperature scaling, and what the
     report tells of its training (see ``Subject``); and its page, if the target is "web".
     """
 
     folder: Path
     report: Report
-    calibration: Calibration
+    temperature_scaling: TemperatureScaling
     training: dict[str, Any]
     page: Page | None = None
 
@@ -88,7 +88,7 @@ def export_subject(
     that they need: see ``ort_format``. With "triton", a model repository stands beside: see ``triton``. With
     "web", a page that runs the int8 file does: see ``fertools.web``.
 
-    The network is calibrated first (see ``calibrate``), so that all files are. The int8 graph is judged on
+    The temperature is fitted first, so that all files have it. The int8 graph is judged on
     the validation split. Then the files are made in a folder beside, each with its accuracy inside, and these
     bytes are verified on the test split; the folder takes the place of ``folder`` if no gate is broken, and
     an earlier export survives if one is.
@@ -145,13 +145,13 @@ def _export(
     network = subject.network(dataset)
     validation, test = dataset.split("validation"), dataset.split("test")
     say(f"calibrating the confidence on {len(validation)} validation images")
-    calibration = calibrate(network, validation)
+    scaling = scale_temperature(network, validation)
     say(f"converting {subject.name} to ONNX")
     models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
     judged: list[Gate] = []
     if quantization is not None:
         say(f"quantizing, calibrated on {quantization.images} training images")
-        models[contract.INT8_FILE], quantization, judged = quantize_faithfully(
+        models[contract.INT8_FILE], quantization, judged = quantize_within_gates(
             models[contract.ONNX_FILE], dataset.split("train").images, validation, quantization, say
         )
         if broken := [gate for gate in judged if gate.state is State.BROKEN]:
@@ -181,7 +181,7 @@ def _export(
             "target": target,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
             "training": subject.training(dataset),
-            "calibration": calibration.to_dict() | {"test_ece": _test_ece(report, test, calibration)},
+            "temperature_scaling": scaling.to_dict() | {"test_ece": _test_ece(report, test, scaling)},
             "quantization": None if quantization is None else quantization.to_dict() | _judged(judged),
             "verification": report.to_dict(),
             "stress": {
@@ -199,7 +199,7 @@ def _export(
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
         document["files"] = {file.relative_to(temporary).as_posix(): file_facts(file) for file in files}
         write_json(temporary / contract.REPORT_FILE, document)
-    return Export(folder, report, calibration, document["training"], page)
+    return Export(folder, report, scaling, document["training"], page)
 
 
 def _page_parts(web: WebConfig | None, say: Callable[[str], None]) -> PageParts:
@@ -208,14 +208,12 @@ def _page_parts(web: WebConfig | None, say: Callable[[str], None]) -> PageParts:
     return gather(web or WebConfig(), say=say)
 
 
-def _test_ece(report: Report, test: Split, calibration: Calibration) -> dict[str, dict[str, float]]:
+def _test_ece(report: Report, test: Split, scaling: TemperatureScaling) -> dict[str, dict[str, float]]:
     """Form -> its calibration error on the test split, a share, without and with the temperature."""
     return {
         row.model: {
             # The temperature taken out again.
-            "without": calibration_error(
-                rescaled(row.probabilities, 1 / calibration.temperature), test.labels
-            ),
+            "without": calibration_error(rescaled(row.probabilities, 1 / scaling.temperature), test.labels),
             "with": row.evaluation.ece,
         }
         for row in report.rows
@@ -253,7 +251,7 @@ def _write_models(
         write_ort(folder, blanks)
     else:
         for file, data in blanks.items():
-            (folder / file).write_bytes(seal(data))
+            (folder / file).write_bytes(add_checksum(data))
 
 
 def _stressed(network: keras.Model, folder: Path, dataset: Dataset) -> dict[str, Stress]:
@@ -318,15 +316,15 @@ def _precision(file: str) -> str:
 
 
 def stamp(model: onnx.ModelProto, info: ModelInfo) -> bytes:
-    """Return the bytes of ``model`` with ``info`` and the seal as its only metadata."""
-    return seal(blank(model, info))
+    """Return the bytes of ``model`` with ``info`` and the checksum as its only metadata."""
+    return add_checksum(blank(model, info))
 
 
 def blank(model: onnx.ModelProto, info: ModelInfo) -> bytes:
-    """The same before it is sealed."""
+    """The same with 64 zeros in the place of the checksum."""
     import onnx
 
-    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json(), SEAL_KEY: BLANK})
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json(), CHECKSUM_KEY: BLANK})
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fertools.contract import OPERATORS_FILE
 from fertools.errors import ModelError
-from fertools.runtime.metadata import seal
+from fertools.runtime.metadata import add_checksum
 from fertools.runtime.session import load_onnxruntime
 
 #: Makes the converter optimize less, and name its files by it.
@@ -30,12 +30,12 @@ LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
 
 
 def write_ort(folder: Path, models: Mapping[str, bytes]) -> None:
-    """Write ONNX models into ``folder`` as sealed .ort files, and the operators that a reduced build needs.
+    """Write ONNX models into ``folder`` as .ort files, and the operators that a reduced build needs.
 
     Arguments:
         folder: where the files go.
         models: the names of .onnx files, which the .ort files are called after, and their bytes with a
-            blank seal.
+            blank checksum.
 
     Raises ModelError if onnxruntime cannot convert one.
     """
@@ -46,7 +46,7 @@ def write_ort(folder: Path, models: Mapping[str, bytes]) -> None:
             (work / name).write_bytes(data)
         _convert(work)
         for file in work.glob("*.ort"):
-            (folder / file.name).write_bytes(seal(file.read_bytes()))
+            (folder / file.name).write_bytes(add_checksum(file.read_bytes()))
         operators = (work / OPERATORS_FILE).read_text(encoding="utf-8")
         # It names the files that it was made from, by their paths here.
         (folder / OPERATORS_FILE).write_text(operators.replace(f"{work}{os.sep}", ""), encoding="utf-8")

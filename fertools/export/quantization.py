@@ -202,7 +202,7 @@ MOST = 3
 BATCH = 64
 
 
-def quantize_faithfully(
+def quantize_within_gates(
     model: onnx.ModelProto,
     train: NDArray[np.uint8],
     validation: Split,

@@ -13,7 +13,7 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import ModelError, RunError
 from fertools.evaluation import accuracy
-from fertools.export.temperature_scaling import calibrate
+from fertools.export.temperature_scaling import scale_temperature
 from fertools.models.ensemble import NAME, shares
 from fertools.reading import read_text
 from fertools.training import Run
@@ -238,7 +238,7 @@ class Ensemble:
 
         networks = [load(member.file) for member in self.members]
         for network in networks:
-            calibrate(network, dataset.split("validation"))
+            scale_temperature(network, dataset.split("validation"))
         return weighted_mean(networks, self.shares)
 
     def training(self, dataset: Dataset) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Ensemble:
         for member, weight, share in zip(self.members, weights, self.shares, strict=True):
             network = load(member.file)
             sha256 = weights_sha256(network)
-            calibration = calibrate(network, validation)
+            scaling = scale_temperature(network, validation)
             rows = probabilities(network, validation.images)
             mean += share * rows
             members.append(
@@ -264,7 +264,7 @@ class Ensemble:
                     "name": label(member.path),
                     "model": member.model,
                     "sha256": sha256,
-                    "temperature": calibration.temperature,
+                    "temperature": scaling.temperature,
                     "weight": weight,
                     "share": share,
                     "validation_accuracy": accuracy(rows, validation.labels),

@@ -25,7 +25,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TemperatureScaling:
     """What one temperature does to a network's calibration error on the validation split, shares in 0..1."""
 
     #: The last layer's logits are divided by it; 1.0 if the network was left as it was.
@@ -46,7 +46,7 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(network: keras.Model, validation: Split) -> Calibration:
+def scale_temperature(network: keras.Model, validation: Split) -> TemperatureScaling:
     """Fit a temperature and, if it lowers the calibration error, divide the last layer by it, in place.
 
     Arguments:
@@ -60,14 +60,16 @@ def calibrate(network: keras.Model, validation: Split) -> Calibration:
     trained = probabilities(network, validation.images)
     before = calibration_error(trained, validation.labels)
     if not _ends_in_softmax(network):
-        return Calibration(1.0, before, before, "the last layer is not a Dense one with softmax")
+        return TemperatureScaling(1.0, before, before, "the last layer is not a Dense one with softmax")
     temperature = fit_temperature(trained, validation.labels)
     after = calibration_error(rescaled(trained, temperature), validation.labels)
     if not after < before:
-        return Calibration(1.0, before, before, f"{temperature:.4g}, the best, does not lower the error")
+        return TemperatureScaling(
+            1.0, before, before, f"{temperature:.4g}, the best, does not lower the error"
+        )
     last = network.layers[-1]
     last.set_weights([array / np.float32(temperature) for array in last.get_weights()])
-    return Calibration(temperature, before, after)
+    return TemperatureScaling(temperature, before, after)
 
 
 def fit_temperature(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:

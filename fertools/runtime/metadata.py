@@ -153,13 +153,13 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-#: Key of the checksum in the file's ``metadata_props``.
-SEAL_KEY: Final = "fertools.seal"
+#: Key of the checksum in the file's ``metadata_props``. It keeps its first name, which is in published files.
+CHECKSUM_KEY: Final = "fertools.seal"
 
-#: The value before sealing.
+#: The value before the checksum is filled in.
 BLANK: Final = "0" * 64
 
-_KEY = SEAL_KEY.encode()
+_KEY = CHECKSUM_KEY.encode()
 
 # What stands around the key and the value. An .onnx file is a protobuf: field 2 (0x12) of 64 (0x40) bytes.
 # An .ort file is a flatbuffer: a string is its length in four bytes, its own bytes, and one to four zeros up
@@ -176,8 +176,8 @@ _EXTERNAL = 0x6A
 _LOCATION = b"\x0a\x08location"
 
 
-def seal(data: bytes) -> bytes:
-    """Seal a serialized model, ONNX or .ort, whose ``metadata_props[SEAL_KEY]`` is `BLANK`.
+def add_checksum(data: bytes) -> bytes:
+    """Fill in the checksum of a model, ONNX or .ort, whose ``metadata_props[CHECKSUM_KEY]`` is ``BLANK``.
 
     Raises:
         ModelError: the model has no such entry, more than one, or one that is not blank, or has external
@@ -185,17 +185,17 @@ def seal(data: bytes) -> bytes:
     """
     start = _find(data)
     if start is None or data[start : start + 64] != BLANK.encode():
-        raise ModelError(f"the model to seal must have one metadata entry {SEAL_KEY!r} of 64 zeros")
+        raise ModelError(f"the model must have one metadata entry {CHECKSUM_KEY!r} of 64 zeros")
     if _has_external_data(data):
-        raise ModelError("the model to seal has external data; all of it must be in the one file")
+        raise ModelError("the model has external data; all of it must be in the one file")
     return data[:start] + _digest(data, start) + data[start + 64 :]
 
 
-def check_seal(data: bytes, path: str | os.PathLike[str]) -> None:
+def verify_checksum(data: bytes, path: str | os.PathLike[str]) -> None:
     """Check the bytes of a model file; `path` names it in the message.
 
     Raises:
-        ModelError: the file is empty, has no seal, differs from what was sealed, or has external data.
+        ModelError: the file is empty, has no checksum, differs from its checksum, or has external data.
     """
     name = os.fspath(path)
     if not data:
@@ -211,7 +211,7 @@ def check_seal(data: bytes, path: str | os.PathLike[str]) -> None:
 
 
 def _find(data: bytes) -> int | None:
-    """Where the 64 characters of the only seal start, or None."""
+    """Where the 64 characters of the only checksum starts, or None."""
     starts = []
     for key in _places(data, _KEY):
         end = key + len(_KEY)

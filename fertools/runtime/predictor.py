@@ -15,7 +15,7 @@ from fertools.errors import ImageError, ModelError
 from fertools.reading import LARGEST_MODEL, read_bytes, reason
 from fertools.runtime.arguments import texts, whole_number
 from fertools.runtime.location import find_model
-from fertools.runtime.metadata import METADATA_KEY, SEAL_KEY, ModelInfo, check_seal
+from fertools.runtime.metadata import CHECKSUM_KEY, METADATA_KEY, ModelInfo, verify_checksum
 from fertools.runtime.prediction import Prediction, averaged, check_views, stacked
 from fertools.runtime.preprocessing import to_batches, to_face
 from fertools.runtime.session import Session, open_session, thread_count
@@ -78,7 +78,7 @@ class Predictor:
         providers = texts("providers", providers)
         self.path, wanted = find_model(model, precision)
         try:
-            check_seal(read_bytes(self.path, LARGEST_MODEL), self.path)
+            verify_checksum(read_bytes(self.path, LARGEST_MODEL), self.path)
         except OSError as error:
             raise ModelError(f"{self.path}: cannot be read: {reason(error)}") from error
         # By path and not by the bytes at hand, since onnxruntime would keep those for good.
@@ -93,7 +93,7 @@ class Predictor:
         if wanted not in (None, self.info.precision):
             raise ModelError(f"{self.path}: its precision is {self.info.precision}, not {wanted}")
         self._session = Session(session)
-        self._seal = facts[SEAL_KEY]
+        self._checksum = facts[CHECKSUM_KEY]
         self._arguments = {"providers": providers, "threads": threads, "views": views}
 
     @property
@@ -204,7 +204,7 @@ class Predictor:
         return [Prediction(tuple(zip(self.labels, row, strict=True))) for row in rows]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (type(self), self.path.absolute(), self._seal, self._arguments)
+        return _reopen, (type(self), self.path.absolute(), self._checksum, self._arguments)
 
     def __repr__(self) -> str:
         model = f"{self.info.name} {self.info.precision}"
@@ -212,9 +212,9 @@ class Predictor:
         return f"<Predictor {model}, {how}, {str(self.path)!r}>"
 
 
-def _reopen(kind: type[Predictor], path: Path, seal: str, arguments: dict[str, Any]) -> Predictor:
+def _reopen(kind: type[Predictor], path: Path, checksum: str, arguments: dict[str, Any]) -> Predictor:
     """Unpickle. Beside what `Predictor` raises: ModelError if the file is not the one that was pickled."""
     predictor = kind(path, **arguments)
-    if predictor._seal != seal:
+    if predictor._checksum != checksum:
         raise ModelError(f"{path}: is another model than that of the pickled Predictor: make a new one")
     return predictor

@@ -122,7 +122,7 @@ def open_session(path: Path, providers: str | Sequence[str], threads: int) -> An
     """Open a model file.
 
     Arguments:
-        path: an .onnx or .ort file whose seal has been checked.
+        path: an .onnx or .ort file whose checksum has been checked.
         providers: ``"auto"`` (the best that works, see `fertools.runtime.providers`), or one or several
             providers in order of preference, by their short names in `PROVIDERS` or onnxruntime's own.
         threads: the size of the pool that works on one operator.

@@ -16,17 +16,17 @@ from fertools.verification.gates import Gate, Probabilities, State
 class Row:
     """One form of the model, measured on the test split with a single view, as it runs on the device.
 
-    Accuracies and agreement are shares; those that end in ``_unseen`` leave out the images that also stand
-    in another split, and are None where none is left. The accuracies of ``flip`` are of the mean over each
-    image and its mirror. ``milliseconds`` is a median at batch 1 on one thread, None where it was not
-    measured. ``probabilities``, float32 (images, 7), are no part of the JSON document.
+    Accuracies and agreement are shares; those that end in ``_deduplicated`` leave out what is in another
+    split too, and are None where nothing is left. The accuracies of ``flip`` are of the mean over each image
+    and its mirror. ``milliseconds`` is a median at batch 1 on one thread, None where it was not measured.
+    ``probabilities``, float32 (images, 7), are no part of the JSON document.
     """
 
     model: str
     evaluation: Evaluation
-    accuracy_unseen: float | None
+    accuracy_deduplicated: float | None
     accuracy_flip: float
-    accuracy_flip_unseen: float | None
+    accuracy_flip_deduplicated: float | None
     agreement: float
     difference: float
     bytes: int
@@ -40,7 +40,7 @@ class Report:
 
     split: str
     images: int
-    images_unseen: int
+    images_deduplicated: int
     #: ``name`` and ``fingerprint`` of the data that was measured on.
     data: dict[str, str]
     #: The same of the data that the model was trained on.
@@ -124,7 +124,7 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         row.model,
         f"{row.evaluation.accuracy:.2%}",
-        "-" if row.accuracy_unseen is None else f"{row.accuracy_unseen:.2%}",
+        "-" if row.accuracy_deduplicated is None else f"{row.accuracy_deduplicated:.2%}",
         f"{row.accuracy_flip:.2%}",
         f"{row.evaluation.macro_f1:.2%}",
         f"{row.evaluation.ece:.2%}",

@@ -73,7 +73,7 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
             f" {trained_on['fingerprint'][:16]}...); give that with --data, or say by --other-data that it"
             " is meant"
         )
-    split, unseen = dataset.split("test"), dataset.is_unseen("test")
+    split, once = dataset.split("test"), dataset.only_in("test")
     mirror_images = stacked(split.images, "flip")[len(split) :]
     forms = {"keras": keras, **{name: predictor.path for name, predictor in predictors.items()}}
     # On a GPU Keras would round convolutions to TF32, break the gates, and win the timing.
@@ -90,8 +90,8 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
         name: averaged(np.concatenate([rows, mirrored[name]]), "flip") for name, rows in measured.items()
     }
 
-    def accuracy_unseen(rows: Probabilities) -> float | None:
-        return accuracy(rows[unseen], split.labels[unseen]) if unseen.any() else None
+    def accuracy_deduplicated(rows: Probabilities) -> float | None:
+        return accuracy(rows[once], split.labels[once]) if once.any() else None
 
     gates: list[Gate] = float_gates(measured["keras"], measured[float32], float32)
     if "int8" in measured:
@@ -99,16 +99,16 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
     return Report(
         split="test",
         images=len(split),
-        images_unseen=int(unseen.sum()),
+        images_deduplicated=int(once.sum()),
         data={"name": dataset.name, "fingerprint": dataset.fingerprint},
         trained_on=trained_on,
         rows=tuple(
             Row(
                 model=name,
                 evaluation=evaluate(rows, split.labels),
-                accuracy_unseen=accuracy_unseen(rows),
+                accuracy_deduplicated=accuracy_deduplicated(rows),
                 accuracy_flip=accuracy(flipped[name], split.labels),
-                accuracy_flip_unseen=accuracy_unseen(flipped[name]),
+                accuracy_flip_deduplicated=accuracy_deduplicated(flipped[name]),
                 agreement=agreement(measured["keras"], rows),
                 difference=largest_difference(measured["keras"], rows),
                 bytes=forms[name].stat().st_size,

@@ -106,7 +106,7 @@ def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
 
     Arguments:
         parts: what `gather` read.
-        model: a sealed .onnx file.
+        model: an .onnx file of an export.
         folder: may be missing or empty, or hold a page.
 
     Raises:

@@ -43,7 +43,7 @@ def test_inspect_fer2013(fer2013):
     assert (found.rows, found.distinct, found.blank, found.conflicts) == (35_887, 34_034, 12, 56)
     assert found.shared == {"validation in train": 280, "test in train": 288, "test in validation": 44}
     assert list(found.counts["train"].values()) == [3995, 436, 4097, 7215, 4830, 3171, 4965]
-    assert len(fer2013.unseen("test")) == 3275
+    assert len(fer2013.deduplicated("test")) == 3275
 
 
 def test_info(odd, tmp_path):

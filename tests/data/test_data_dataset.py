@@ -26,27 +26,27 @@ def test_split_keeps_the_order_of_the_source(small):
         assert np.array_equal(split.labels, small.labels[rows])
 
 
-def test_unseen_drops_what_stands_in_another_split(small):
+def test_deduplicated_drops_what_stands_in_another_split(small):
     for name in data.SPLITS:
-        unseen, others = small.unseen(name), [other for other in data.SPLITS if other != name]
+        deduplicated, others = small.deduplicated(name), [other for other in data.SPLITS if other != name]
         seen = {image.tobytes() for other in others for image in small.split(other).images}
         kept = [image for image in small.split(name).images if image.tobytes() not in seen]
-        assert np.array_equal(unseen.images, kept)
-        assert len(unseen) == len(small.split(name)) - 1
+        assert np.array_equal(deduplicated.images, kept)
+        assert len(deduplicated) == len(small.split(name)) - 1
 
 
-def test_unseen_keeps_repeats_within_a_split():
+def test_deduplicated_keeps_repeats_within_a_split():
     images = np.zeros((3, 48, 48), np.uint8)
     images[2] = 1
     usage = np.array([2, 2, 0], np.uint8)
-    assert len(blank(3, images=images, usage=usage).unseen("test")) == 2
+    assert len(blank(3, images=images, usage=usage).deduplicated("test")) == 2
 
 
 def test_empty_split_says_what_is_held_and_what_to_do():
     with pytest.raises(DataError, match=r"blank: no test images .*train 3.*PrivateTest"):
         blank(3).split("test")
     with pytest.raises(DataError, match="no test images"):
-        blank(2, usage=np.array([0, 2], np.uint8)).unseen("test")
+        blank(2, usage=np.array([0, 2], np.uint8)).deduplicated("test")
 
 
 def test_unknown_split():

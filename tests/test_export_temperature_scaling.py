@@ -8,10 +8,10 @@ from fertools.data import Split
 from fertools.evaluation.metrics import calibration_error, log_loss
 from fertools.export.temperature_scaling import (
     TEMPERATURES,
-    Calibration,
-    calibrate,
+    TemperatureScaling,
     fit_temperature,
     rescaled,
+    scale_temperature,
 )
 
 keras = import_keras()
@@ -109,7 +109,7 @@ def test_the_last_layer_is_divided_and_labels_stay():
     network = dense(weights * 3, bias * 3)
     before = probabilities(network, split.images)
     kernel = network.layers[-1].get_weights()[0]
-    found = calibrate(network, split)
+    found = scale_temperature(network, split)
     after = probabilities(network, split.images)
     assert found.temperature == pytest.approx(3, rel=0.1)
     assert found.unscaled_because is None
@@ -127,7 +127,7 @@ def test_the_last_layer_is_divided_and_labels_stay():
 
 def test_a_layer_without_a_bias():
     split, weights, _ = noisy()
-    found = calibrate(dense(weights * 3), split)
+    found = scale_temperature(dense(weights * 3), split)
     assert found.unscaled_because is None
     assert found.ece_after < found.ece_before
 
@@ -139,7 +139,7 @@ def test_a_temperature_that_does_not_lower_the_error_is_not_used():
     labels = np.repeat(np.array([0, 6], np.uint8), [60, 40])
     split = Split(np.zeros((100, 48, 48), np.uint8), labels)
     weights = [array.copy() for array in network.get_weights()]
-    found = calibrate(network, split)
+    found = scale_temperature(network, split)
     assert fit_temperature(probabilities(network, split.images), labels) > 1.5
     assert (found.temperature, found.ece_after) == (1.0, found.ece_before)
     assert found.ece_before < 1e-6
@@ -153,8 +153,8 @@ def test_another_last_layer_is_left_alone():
     network = dense(weights * 3, bias * 3, last=None)
     network.add(layers.Activation("softmax", name="probabilities"))
     before = probabilities(network, split.images)
-    found = calibrate(network, split)
-    assert found == Calibration(
+    found = scale_temperature(network, split)
+    assert found == TemperatureScaling(
         1.0,
         calibration_error(before, split.labels),
         calibration_error(before, split.labels),
@@ -177,14 +177,14 @@ def test_networks_of_ours_can_be_scaled(name):
         np.random.default_rng(0).integers(0, 256, (14, 48, 48), dtype=np.uint8),
         np.arange(14, dtype=np.uint8) % 7,
     )
-    found = calibrate(network, split)
+    found = scale_temperature(network, split)
     assert found.temperature > 2
     for array, before in zip(last.get_weights(), weights, strict=True):
         np.testing.assert_allclose(array * found.temperature, before, rtol=1e-6)
 
 
 def test_json():
-    document = Calibration(1.5, 0.1, 0.02).to_dict()
+    document = TemperatureScaling(1.5, 0.1, 0.02).to_dict()
     assert json.loads(json.dumps(document)) == {
         "temperature": 1.5, "ece_before": 0.1, "ece_after": 0.02, "unscaled_because": None
     }  # fmt: skip

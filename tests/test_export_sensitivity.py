@@ -6,7 +6,7 @@ from fertools.data import Split
 from fertools.export import QuantizeConfig
 from fertools.export.graph import to_onnx
 from fertools.export.passes import WEIGHTED
-from fertools.export.quantization import quantize_faithfully
+from fertools.export.quantization import quantize_within_gates
 from fertools.models.inference import load
 
 CONFIG = QuantizeConfig(images=35)
@@ -29,7 +29,7 @@ def test_close_answers_are_left_alone(model, small_data):
     chosen = run_onnxruntime(model, train.images).max(axis=1) > 0.9
     sure = Split(train.images[chosen], train.labels[chosen])
     said = []
-    int8, config, gates = quantize_faithfully(model, train.images, sure, CONFIG, said.append)
+    int8, config, gates = quantize_within_gates(model, train.images, sure, CONFIG, said.append)
     assert len(sure) > 100
     assert (config, said) == (CONFIG, [])
     assert all(gate.passed for gate in gates)
@@ -42,7 +42,7 @@ def test_layers_stay_in_float_until_the_answers_are_close(small_run, small_data)
     model = to_onnx(lopsided(load(small_run / "best.keras")))
     said = []
     train, validation = small_data.split("train").images, small_data.split("validation")
-    int8, config, gates = quantize_faithfully(model, train, validation, CONFIG, said.append)
+    int8, config, gates = quantize_within_gates(model, train, validation, CONFIG, said.append)
     assert config.float_layers == 2
     assert float_kernels(int8) == 3
     assert [text.rpartition(": ")[2] for text in said] == ["quantizing anew, the first 2 layers in float"]
