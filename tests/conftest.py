@@ -82,3 +82,26 @@ def runtime_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setitem(onnxruntime_web.FILES, name, hashlib.sha256(f"// {name}".encode()).hexdigest())
     monkeypatch.setenv(onnxruntime_web.VARIABLE, str(folder.parent))
     return folder
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster on this machine: a head without processors, and a node with one."""
+    from fertools.cluster import QUIET
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in QUIET.items():
+            monkeypatch.setenv(name, value)
+        here = str(Path(__file__).parent)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+        cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
+        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        cluster.wait_for_nodes()
+        yield cluster
+        import ray
+
+        ray.shutdown()
+        cluster.shutdown()

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from local_cluster import MARKS, in_thread, wait_for
 from tiny_model import tiny_export
 
-from fertools.cluster import QUIET
 from fertools.data import synthetic, write
 from fertools.errors import ClusterError, DataError
 from fertools.scoring import Scoring, score
@@ -19,37 +18,7 @@ from fertools.scoring import source as sources
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra score")
 pytest.importorskip("ray", reason="needs the extra ray")
 
-pytestmark = [
-    pytest.mark.slow,
-    # Ray leaves sockets and log files to the garbage collector, and calls what it has itself deprecated.
-    pytest.mark.filterwarnings(
-        "ignore::ResourceWarning",
-        "ignore::DeprecationWarning",
-        "ignore::FutureWarning",
-        "ignore::pytest.PytestUnraisableExceptionWarning",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A head without processors, and a node with one."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for name, value in QUIET.items():
-            monkeypatch.setenv(name, value)
-        here = str(Path(__file__).parent)
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
-        from ray.cluster_utils import Cluster
-
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-        cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
-        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-        cluster.wait_for_nodes()
-        yield cluster
-        import ray
-
-        ray.shutdown()
-        cluster.shutdown()
+pytestmark = MARKS
 
 
 @pytest.fixture
@@ -82,36 +51,6 @@ def processes(out):
     """Those that have begun a piece, in the order of time."""
     found = sorted(Path().absolute().glob(f"{out}.*.*"), key=lambda path: path.stat().st_mtime)
     return [int(path.suffix[1:]) for path in found]
-
-
-def in_thread(call):
-    """Start a call in a thread; gives what to wait for its end with."""
-    outcome = []
-
-    def run():
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-
-    def wait():
-        thread.join(120)
-        assert not thread.is_alive()
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
-        return outcome[0]
-
-    return wait
-
-
-def wait_for(condition):
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_the_same_rows_whatever_dies(cluster, work, monkeypatch):

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from fertools import data
 from fertools.cluster import connected
@@ -17,6 +18,9 @@ from fertools.errors import FertoolsError, WriteError
 from fertools.evaluation import is_run
 from fertools.training.config import TrainConfig
 from fertools.training.run import Run
+
+#: How often a run is taken up again whose process or machine is lost; one that kills its process has an end.
+RETRIES: Final = 10
 
 #: Trains a run of a data set to its end.
 Train = Callable[[Run, data.Dataset], object]
@@ -101,7 +105,7 @@ def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: flo
         names = {}
         for name, job in jobs.items():
             wanted = float(has_gpus and job.config.device != "cpu") if gpus is None else gpus
-            options = {"num_cpus": cpus, "num_gpus": wanted, "max_retries": -1}
+            options = {"num_cpus": cpus, "num_gpus": wanted, "max_retries": RETRIES}
             names[task.options(**options).remote(job.absolute(), cpus)] = name
         while names:
             (done,), _ = ray.wait([*names], num_returns=1)
