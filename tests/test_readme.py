@@ -67,6 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("runtime_files")
+@pytest.mark.slow
 def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, on small data; training is cut short, and the run that later commands want is at hand."""
     monkeypatch.chdir(folder)

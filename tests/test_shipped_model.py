@@ -16,8 +16,8 @@ from fertools.runtime import Predictor, location
 from fertools.verification import verify
 
 EXPORTED = Path(__file__).resolve().parent.parent / "exported"
-#: Name -> parameters, and an accuracy that every file stays above on PrivateTest: they have 68.4% to 68.6%.
-SHIPPED = {"sequential": (4_478_727, 0.68), "compact": (437_159, 0.68)}
+#: Name -> parameters, and an accuracy that every file stays above on PrivateTest, half a point below its own.
+SHIPPED = {"sequential": (4_478_727, 0.695), "compact": (437_159, 0.682)}
 #: Images that another processor's rounding may turn.
 CLOSE_CALLS = 3
 
@@ -78,6 +78,11 @@ def test_they_were_trained_on_the_real_data(folder: Path, fer2013: Dataset) -> N
     assert report_of(folder)["model"]["data"]["fingerprint"] == fer2013.fingerprint
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param("sequential", marks=pytest.mark.slow), "compact"],  # 40 seconds of the reference network
+    indirect=True,
+)
 def test_every_gate_holds_on_privatetest(folder: Path, fer2013: Dataset) -> None:
     report = verify(folder, fer2013)
     assert report.passed, report.to_text()

@@ -32,12 +32,17 @@ def probabilities(
         batch_size: images at once; None takes ``BATCH_SIZE``, or fewer where its layers are large.
     """
     batch_size = batch_size or min(BATCH_SIZE, images_at_once(network))
-    scaled = images[..., None].astype(np.float32) / np.float32(PIXEL_MAX)
     devices = _split_over()
-    padded = np.pad(scaled, ((0, -len(images) % devices), (0, 0), (0, 0), (0, 0)))
     batch_size = max(batch_size // devices, 1) * devices
-    result: NDArray[np.float32] = network.predict(padded, batch_size=batch_size, verbose=0)
-    return result[: len(images)]
+    padded = np.pad(images, ((0, -len(images) % devices), (0, 0), (0, 0)))[..., None]
+    # A call a batch: `predict` sets up a pipeline of tf.data first, which takes longer than small networks do.
+    rows = [
+        network.predict_on_batch(
+            padded[start : start + batch_size].astype(np.float32) / np.float32(PIXEL_MAX)
+        )
+        for start in range(0, len(padded), batch_size)
+    ]
+    return np.concatenate(rows)[: len(images)]
 
 
 def _split_over() -> int:
