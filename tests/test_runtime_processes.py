@@ -39,7 +39,7 @@ def export(tmp_path_factory):
 
 def in_fork(work):
     """What `work` returns in a forked process, or the error it raises there, as text."""
-    gc.collect()  # what other tests left (threads of TensorFlow, of Ray) is not to be taken apart in the child
+    gc.collect()  # so that the child does not tear down what other tests left (TensorFlow's threads, Ray)
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", MULTI_THREADED, DeprecationWarning)
