@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from local_cluster import MARKS, in_thread, wait_for
+from PIL import Image
 from tiny_model import tiny_export
 
 from fertools.data import synthetic, write
@@ -77,6 +79,18 @@ def test_a_data_set_travels_with_the_work(cluster, work):
     assert score("faces.npz", work / "out", how, progress=lambda *told: seen.append(told)) == expected
     assert rows("out") == rows("local")
     assert seen[-1] == (7, 7, 50)
+
+
+def test_faces_are_found_there_too(cluster, work):
+    pytest.importorskip("cv2", reason="needs the extra faces")
+    portrait = pytest.importorskip("skimage.data", reason="needs scikit-image").astronaut()
+    Path("photos").mkdir()
+    Image.fromarray(portrait).save("photos/portrait.png")
+    how = Scoring("model", find_faces=True, detector="haar")
+    expected = score("photos", work / "local", how)
+    assert score("photos", work / "out", replace(how, engine="ray", actors=1)) == expected
+    assert rows("out") == rows("local")
+    assert rows("out")[0]["box"] is not None
 
 
 def test_an_error_of_ours_arrives_as_it_is(cluster, work):
