@@ -167,6 +167,9 @@ def test_limits_and_paths(server):
     assert post("/predict", data={"a": "b"}, files={})[0] == 422
     assert post("/v2/models/other/infer", content=b"{}") == (404, "there is no model other, only tiny")
     assert post("/v2/models/tiny/versions/2/infer", content=b"{}")[0] == 404
+    for path in ("/v2/models/tiny/infer", "/predict"):
+        answer = httpx.get(server.url + path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert post("/nothing", content=b"") == (404, "Not Found")
     bomb = {"content": b"\x1f\x8b" + bytes(20), "headers": {"content-encoding": "gzip"}}
     assert post("/v2/models/tiny/infer", **bomb)[0] == 400

@@ -44,6 +44,7 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, work
                 access_log=False,
                 log_level="warning",
                 server_header=False,
+                proxy_headers=False,  # nothing here asks who the client is
                 timeout_graceful_shutdown=30,
             )
         except SystemExit as error:

@@ -1,7 +1,7 @@
 """The HTTP service: the Open Inference Protocol, a route for people, metrics.
 
-What carries the load, ``POST /v2/models/.../infer``, is a bare ASGI application within Starlette's routes;
-all else is FastAPI. Nothing of a picture is kept or logged.
+What carries the load, ``POST /v2/models/.../infer``, is bare ASGI in front of all else, which is FastAPI,
+whose layers would cost more than the protocol. Nothing of a picture is kept or logged.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import html
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,6 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from fertools import __version__
 from fertools.errors import FertoolsError, ImageError, MissingExtraError
@@ -154,23 +154,30 @@ class Service:
 
 
 class Infer:
-    """``POST /v2/models/{model}/infer``, as ASGI: it is called for every image of a busy camera."""
+    """``POST /v2/models/{model}/infer``, as middleware: it is called for every image of a busy camera."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    PATH: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
+
+    def __init__(self, app: Any, service: Service) -> None:
+        self.app, self.service = app, service
         self._observe = _SECONDS.labels("infer").observe
         self._good = _REQUESTS.labels("infer", "200").inc
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request."""
+        """Answer a request, or pass it on if it is for another route."""
+        asked = self.PATH.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        if asked is None:
+            await self.app(scope, receive, send)
+            return
         begin = perf_counter()
         service, batcher = self.service, self.service.batcher
         held = 0
         try:
             batcher.admit()
             held = 1
-            asked = scope["path_params"]
-            service.check_name(asked["model"], asked.get("version"))
+            if scope["method"] != "POST":
+                raise HTTPException(405, headers={"Allow": "POST"})
+            service.check_name(asked["model"], asked["version"])
             headers = dict(scope["headers"])
             length = headers.get(protocol.LENGTH.encode())
             body = await service.body(receive, headers)
@@ -218,8 +225,7 @@ def create(settings: Settings) -> FastAPI:
     for error in (FertoolsError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, lambda request, raised: _refusal(raised, service))
 
-    for path in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
-        app.router.routes.append(Route(path, Infer(service), methods=["POST"], name="infer"))
+    app.add_middleware(Infer, service=service)
 
     @app.get("/v2", summary="Name, version and extensions of the server", tags=["Open Inference Protocol"])
     async def server() -> dict[str, Any]:
@@ -362,6 +368,7 @@ def _refusal(error: Exception, service: Service) -> JSONResponse:
     elif isinstance(error, TimeoutError):
         status, error = 408, RefusedError(f"the body did not arrive within {PATIENCE:.0f} s")
     elif isinstance(error, HTTPException):
+        headers = headers | dict(error.headers or {})
         status, error = error.status_code, RefusedError(str(error.detail))
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
