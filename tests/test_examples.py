@@ -91,10 +91,10 @@ if sys.argv[1] == "export":
     from small_run import solve
 
     from fertools.data import load
-    from fertools.models import prediction
+    from fertools.models import inference
 
     path, faces = Path(sys.argv[2], "best.keras"), load("faces.npz")
-    network = prediction.load(path)
+    network = inference.load(path)
     solve(network, network.layers[-1], faces.images, faces.labels, 6.0)
     network.save(path)
 main()

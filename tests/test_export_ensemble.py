@@ -146,6 +146,9 @@ def test_the_report_tells_of_every_member(exported, small_run, other_run, small_
         assert f"Member: {path.name}, sequential, share {share}: " in outcome.stderr
     card = (folder / "MODEL_CARD.md").read_text()
     assert "an ensemble of 2 networks" in card
+    assert "Each member's logits are divided by its own temperature" in card
+    for member in training["members"]:
+        assert f"| {member['temperature']:.4g} | {member['validation_accuracy']:.2%} |\n" in card
     assert (
         "\nfertools ensemble small other --weights 3,1 --data SRC --quantize --calibration-images 256\n"
         in card

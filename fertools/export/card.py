@@ -52,7 +52,7 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         *_stress(document.get("stress")),
         *_devices(document.get("devices", [])),
-        *_temperature_scaling(document["temperature_scaling"]),
+        *_temperature_scaling(document["temperature_scaling"], ensemble="members" in document["training"]),
         *_training(document),
         *_quantization(document["quantization"]),
         *_format(document),
@@ -149,14 +149,14 @@ def _members(training: dict[str, Any]) -> list[str]:
         "The output is the weighted mean of the members' probabilities, taken inside the graph. Accuracies"
         " are of Keras with a single view on the validation split.",
         "",
-        "| member | network | share | validation |",
-        "|---|---|---:|---:|",
+        "| member | network | share | temperature | validation |",
+        "|---|---|---:|---:|---:|",
         *(
             f"| `{each['name']}` (sha256 `{each['sha256'][:16]}...`) | {each['model']} | {each['share']:.4g}"
-            f" | {each['validation_accuracy']:.2%} |"
+            f" | {each['temperature']:.4g} | {each['validation_accuracy']:.2%} |"
             for each in training["members"]
         ),
-        f"| ensemble | | | {training['validation_accuracy']:.2%} |",
+        f"| ensemble | | | | {training['validation_accuracy']:.2%} |",
         "",
     ]
 
@@ -281,12 +281,16 @@ def _devices(devices: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _temperature_scaling(scaling: dict[str, Any]) -> list[str]:
+def _temperature_scaling(scaling: dict[str, Any], *, ensemble: bool) -> list[str]:
     """How the confidence was set right, and how far it still is from the accuracy."""
     if scaling["unscaled_because"]:
         lines = [
-            f"No temperature scaling: {scaling['unscaled_because']}. Expected calibration error (ECE) on"
-            f" the validation split: {scaling['ece_before']:.2%}.",
+            (
+                "Each member's logits are divided by its own temperature, see Training."
+                if ensemble
+                else f"No temperature scaling: {scaling['unscaled_because']}."
+            )
+            + f" Expected calibration error (ECE) on the validation split: {scaling['ece_before']:.2%}.",
         ]
     else:
         lines = [
