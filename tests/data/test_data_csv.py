@@ -62,6 +62,7 @@ def changed(old, new, count=1):
         (changed("7", "7\0"), "row 2 has a pixel"),
         (HEADER + f"7,{ROW},Training", "row 1 emotion is '7', not a digit 0..6"),
         (HEADER + f"happy,{ROW},Training", "row 1 emotion is 'happy'"),
+        (f"emotion,pixels,Usage,usage\n0,{ROW},Training,PublicTest\n", "2 columns are called usage"),
         (HEADER + f"0,{ROW},Testing", "row 1 Usage is 'testing', not one of Training, PublicTest"),
     ],
 )
@@ -70,3 +71,8 @@ def test_what_is_wrong_is_named(text, message, save):
     with pytest.raises(DataError, match=message) as caught:
         data.read(path)
     assert str(path) in str(caught.value)
+
+
+def test_labels_may_be_written_as_decimals(save):
+    read = data.read(save("decimals.csv", f"{HEADER}3.0,{ROW},Training\n6.0,{ROW},Training\n"))
+    assert read.labels.tolist() == [3, 6]

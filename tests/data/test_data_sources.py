@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 from data_checks import same
@@ -121,10 +123,27 @@ def images_like(labels):
     return np.zeros((len(labels), 48, 48), np.uint8)
 
 
+@pytest.mark.parametrize("third", ["images", "labels"])
+def test_a_third_npy_file_that_fits_is_not_guessed_about(third, tmp_path, small):
+    images = np.zeros((len(small.labels), 48, 48), np.uint8)
+    pair(tmp_path, images, small.labels)
+    np.save(tmp_path / "third.npy", images if third == "images" else small.labels)
+    with pytest.raises(DataError, match=r"several pairs of images and labels .*third\.npy"):
+        data.read(tmp_path)
+
+
 def test_a_single_npy_file(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 48, 48), np.uint8))
     with pytest.raises(DataError, match=r"no pair of images and labels \(x.npy"):
         data.read(tmp_path / "x.npy")
+
+
+def test_npz_with_an_entry_that_is_no_array(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images", b"text")
+        archive.writestr("labels", b"text")
+    with pytest.raises(DataError, match=r"a\.npz: .*its entry 'images' is no array"):
+        data.read(tmp_path / "a.npz")
 
 
 def test_npz_without_usage_or_labels(tmp_path, small):
