@@ -8,8 +8,8 @@ of 4,096. Each way is one process, or one actor of Ray, on one thread: ``plain``
 network in batches of 64, and writes nothing; ``local`` and ``ray-1``, ``ray-2``, ... are fertools score with
 so many actors. A rate is that of the rows after the first fifth of the parts, so that it does not count how
 long a process takes to start; ``start`` is the time until the first part is there. Memory is this process's
-resident memory at the end of a part: the most of it in the first tenth of the parts, and of all. The ways take
-turns, and what is printed in the end is the best round of each.
+resident memory at the end of a part: the most of it in the first tenth of the parts, and of all. The ways
+take turns, and what is printed in the end is the best round of each.
 """
 
 import argparse
