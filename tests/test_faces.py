@@ -22,7 +22,7 @@ from fertools.contract import LABELS
 from fertools.errors import ConfigError, ImageError, ModelError
 from fertools.faces import Detection, FaceFinder, draw
 from fertools.faces.detectors import merge
-from fertools.faces.framing import CLOSER, TEMPLATE, Frame
+from fertools.faces.framing import CLOSE_TEMPLATE, CLOSER, TEMPLATE, Frame
 from fertools.faces.picture import Picture
 from fertools.runtime import Predictor, to_face
 
@@ -224,7 +224,7 @@ def test_faces_in_a_scene(finder, portrait):
 )
 def test_a_frame_follows_its_landmarks(x, y, side, angle):
     turn = side / 48 * np.exp(1j * angle)
-    points = np.asarray(TEMPLATE) @ np.array([1, 1j]) * turn + complex(x, y)
+    points = np.asarray(CLOSE_TEMPLATE) @ np.array([1, 1j]) * turn + complex(x, y)
     frame = Frame.of_landmarks(np.stack([points.real, points.imag], axis=1))
     assert abs(frame.corner - complex(x, y)) < 1e-6 * (1 + side)
     assert abs(frame.side - 48 * turn) < 1e-6 * side
@@ -342,7 +342,7 @@ def test_landmarks_of_a_callable_align(portrait):
     edge = 96 * (1 - CLOSER) / 2
     assert abs(face.frame.corner - complex(100 + edge, 50 + edge)) < 1e-6
     assert face.frame.pixels == pytest.approx(96 * CLOSER)
-    inner = portrait[53:143, 103:193]  # on whole pixels, nearly
+    inner = portrait[54:142, 104:192]  # on whole pixels, nearly
     assert np.abs(face.crop.astype(int) - to_face(inner)).mean() < 3
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from fertools import data
 from fertools.errors import ConfigError, WebError
+from fertools.faces import FaceFinder
 from fertools.runtime import Predictor
 from fertools.runtime.location import shipped_model
 from fertools.verification.kit import read_result, write_kit
@@ -233,6 +234,20 @@ def test_the_detector_finds_the_portrait(
     page.set_input_files("#choose", file(png(astronaut())))
     expect(page.locator("#label")).to_have_text("Happy", timeout=30_000)
     expect(page.locator(".face")).to_have_count(1)
+    frame = page.evaluate(
+        """async (bytes) => {
+        const { loadFinder } = await import("./faces.js");
+        const { detector } = await (await fetch("page.json")).json();
+        const finder = await loadFinder(detector.file, detector);
+        const picture = await createImageBitmap(new Blob([new Uint8Array(bytes)]));
+        return (await finder.find(picture))[0].frame;
+    }""",
+        list(png(astronaut())),
+    )
+    (face,) = FaceFinder(yunet, longest_side=320).find(astronaut())
+    middle = face.frame.corner + face.frame.side * (1 + 1j) / 2
+    assert abs(complex(frame["x"], frame["y"]) - middle) < 0.02 * face.frame.pixels
+    assert frame["size"] == pytest.approx(face.frame.pixels, rel=0.02)
     page.set_input_files("#choose", file(png(np.full((300, 400, 3), 90, np.uint8))))
     expect(page.locator("#note")).to_contain_text("No face was found", timeout=30_000)
     expect(page.locator("#label")).to_have_text("–")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError
 from fertools.faces.detectors import Box, Detection, Detector, Haar, YuNet, opencv
-from fertools.faces.framing import CLOSER, Frame
+from fertools.faces.framing import Frame
 from fertools.faces.picture import Picture
 
 #: Environment variable with the detector file to use when none is named.
@@ -135,7 +135,7 @@ class FaceFinder:
         if detection.landmarks is None:
             frame = Frame.of_box(detection.box)
         else:
-            frame = Frame.of_landmarks(np.asarray(detection.landmarks)).grown(CLOSER)
+            frame = Frame.of_landmarks(np.asarray(detection.landmarks))
         box = _within(detection.box, picture)
         crop = frame.crop(picture)
         if crop is None or box is None:

@@ -12,7 +12,7 @@ import fertools
 from fertools.errors import ConfigError, ModelError, WebError
 from fertools.export.card import data_note, limits
 from fertools.faces.detectors import YuNet
-from fertools.faces.framing import TEMPLATE
+from fertools.faces.framing import CLOSE_TEMPLATE
 from fertools.files import replacing_folder
 from fertools.runtime import Predictor
 from fertools.runtime.session import load_onnxruntime
@@ -36,7 +36,7 @@ _STRIDES: Final = (8, 16, 32)
 
 
 #: How the page finds and frames faces: as `fertools.faces` does.
-FRAMING: Final = {"score": YuNet.MIN_CONFIDENCE, "overlap": YuNet.OVERLAP, "template": TEMPLATE}
+FRAMING: Final = {"score": YuNet.MIN_CONFIDENCE, "overlap": YuNet.OVERLAP, "template": CLOSE_TEMPLATE}
 
 
 @dataclass(frozen=True, kw_only=True)
