@@ -50,7 +50,7 @@ def chain() -> str:
         f"{one['faces']:,} faces of PrivateTest set into {one['scenes']:,} scenes, found, cut out and"
         " predicted (in parentheses: the same faces given directly); int8, a single view."
         " [How](docs/faces.md#accuracy-through-the-whole-chain), by `python benchmarks/scenes.py fer2013.csv"
-        f" --detector YUNET.onnx --scenes {one['scenes']}`.",
+        " --detector YUNET.onnx`.",
         "",
     ]
     return "\n".join(lines)
