@@ -45,8 +45,10 @@ class Device:
 def import_keras() -> ModuleType:
     """Import Keras and its backend without the backend's start-up chatter; the process then keeps memory.
 
-    Raises MissingExtraError where Keras or its backend is not installed, ProviderError where the
-    backend is there but does not load, ConfigError where KERAS_BACKEND names none.
+    Raises:
+        MissingExtraError: Keras or its backend is not installed.
+        ProviderError: the backend is there but does not load.
+        ConfigError: KERAS_BACKEND names none.
     """
     keep_memory()  # here, because the backend allocates and starts threads from now on
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -99,8 +101,9 @@ def select_device(wanted: str, devices: str = "one") -> Device:
     For "all" ``devices`` of that kind, it joins the processes that Keras' own environment variables name
     (docs/scaling.md), if they do.
 
-    Raises ProviderError where a GPU is asked for and the backend sees none, ConfigError for a backend
-    other than TensorFlow and JAX, and on TensorFlow for more than one device.
+    Raises:
+        ProviderError: a GPU is asked for and the backend sees none.
+        ConfigError: for a backend other than TensorFlow and JAX, and on TensorFlow for more than one device.
     """
     keras = import_keras()
     backend = keras.backend.backend()

@@ -40,7 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary name ends like ``path``, because some writers choose the format by the suffix.
 
-    Raises WriteError for any OSError, of the block too.
+    Raises:
+        WriteError: for any OSError, of the block too.
     """
     with telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     An earlier ``path`` is moved aside, and only removed once the new one stands in its place.
 
-    Raises WriteError for any OSError, of the block too.
+    Raises:
+        WriteError: for any OSError, of the block too.
     """
     with telling(path):
         if path.exists() and not path.is_dir():

@@ -36,8 +36,10 @@ def benchmark(
         rounds: how often each call has its turn.
         say: is told what is being done.
 
-    Raises ModelError if there is no file to time or one is damaged, ConfigError for batches that are no
-    sizes, MissingExtraError without the onnx package.
+    Raises:
+        ModelError: there is no file to time or one is damaged.
+        ConfigError: for batches that are no sizes.
+        MissingExtraError: without the onnx package.
     """
     if not batches or min(batches) < 1:
         raise ConfigError("batches must be sizes of at least 1")

@@ -30,7 +30,8 @@ print(json.dumps(peak_memory()), flush=True)
 def first_prediction(file: Path, threads: int, tries: int = TRIES) -> tuple[float, int | None]:
     """Median seconds from the start of a process to its first prediction, and its peak memory in bytes.
 
-    Raises ModelError if the file cannot be used.
+    Raises:
+        ModelError: the file cannot be used.
     """
     seconds, peaks = [], []
     for _ in range(tries):

@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command line. What the encoding of stdout lacks is written as an escape: ``\\u263a``."""
+        r"""Run the command line. Characters that stdout cannot encode are written as escapes: ``\u263a``."""
         for stream in (sys.stdout, sys.stderr):
             if getattr(stream, "errors", None) == "strict":
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -47,12 +47,15 @@ def photos(
     top: int,
     as_json: bool,
 ) -> None:
-    """Find and predict the faces of photos, file by file, and print a line a face or one JSON document.
+    """Find and predict the faces of photos, file by file, and print one line per face or one JSON document.
 
     Arguments:
         paths: the files, or why there is none.
+        finder: finds the faces.
+        predictor: predicts them.
         draw: folder for the pictures with boxes.
-        top: labels a line.
+        top: labels per line.
+        as_json: print JSON instead of lines.
     """
     failed = False
     documents: list[dict[str, Any]] = []

@@ -133,7 +133,7 @@ class Dataset:
 
     @cached_property
     def image_ids(self) -> npt.NDArray[np.intp]:
-        """intp (n,): equal numbers for byte-identical images, counted from 0 by first appearance."""
+        """Equal numbers for byte-identical images, counted from 0 by first appearance: intp (n,)."""
         seen: dict[bytes, int] = {}
         return np.array([seen.setdefault(image.tobytes(), len(seen)) for image in self.images], dtype=np.intp)
 

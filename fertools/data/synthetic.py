@@ -90,7 +90,9 @@ def generate(train: int = 3000, validation: int = 500, test: int = 1000, *, seed
     """Draw a data set, the classes in equal shares and in turn.
 
     Arguments:
-        train, validation, test: images in each split, 0 or more.
+        train: number of training images, 0 or more.
+        validation: number of validation images, 0 or more.
+        test: number of test images, 0 or more.
         seed: 0 or more. The same seed gives the same bytes on every machine: the drawing uses only operations
             that IEEE 754 defines to the last bit, and uniform random numbers.
 

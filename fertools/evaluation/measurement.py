@@ -75,8 +75,10 @@ def measure(network: Network, dataset: Dataset, split: str, views: str = "single
         split: "train", "validation" or "test".
         views: "single", or "flip" for the mean over each image and its mirror.
 
-    Raises DataError if the split is empty, ConfigError for no split or views, ModelError if the network
-    answers with anything but probabilities.
+    Raises:
+        DataError: the split is empty.
+        ConfigError: for no split or views.
+        ModelError: the network answers with anything but probabilities.
     """
     images = dataset.split(split)
     probabilities = averaged(network(stacked(images.images, views)), views)

@@ -298,7 +298,8 @@ def stress(
         changes: which.
         progress: is given the steps and their number, and hands them on.
 
-    Raises DataError if the split is empty.
+    Raises:
+        DataError: the split is empty.
     """
     whole = dataset.split(split)
     chosen = np.arange(len(whole))

@@ -52,8 +52,10 @@ PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """An export folder, the report of its verification, the temperature scaling, and what the
-    report tells of its training (see ``Subject``); and its page, if the target is "web".
+    """An export that was written: its folder and what was measured.
+
+    ``training`` is what the report says of the training (see ``Subject``); ``page`` is there if the target is
+    "web".
     """
 
     folder: Path
@@ -104,10 +106,13 @@ def export_subject(
         force: replace an export that was made from other data.
         say: is told what is being done.
 
-    Raises RunError if ``folder`` is in the way or cannot be written or the data is not what the network was
-    trained on, DataError if the data lacks images, ConfigError for no target and on another Keras backend
-    than TensorFlow, BrokenGateError (a GateError) if a gate is broken, on the validation split or, with the
-    report, on the test split, and ModelError if a file does not answer as it did when its accuracy was taken.
+    Raises:
+        RunError: ``folder`` is in the way or cannot be written or the data is not what the network was
+            trained on.
+        DataError: the data lacks images.
+        ConfigError: there is no such target, or Keras runs on another backend than TensorFlow.
+        BrokenGateError: a gate is broken, on the validation split or, with the report, on the test split.
+        ModelError: a file does not answer as it did when its accuracy was taken.
     """
     if target not in TARGETS:
         raise ConfigError(f"target={target!r}: choose one of {', '.join(TARGETS)}")

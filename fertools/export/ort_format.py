@@ -37,7 +37,8 @@ def write_ort(folder: Path, models: Mapping[str, bytes]) -> None:
         models: the names of .onnx files, which the .ort files are called after, and their bytes with a
             blank checksum.
 
-    Raises ModelError if onnxruntime cannot convert one.
+    Raises:
+        ModelError: onnxruntime cannot convert one.
     """
     load_onnxruntime()
     with tempfile.TemporaryDirectory() as temporary:

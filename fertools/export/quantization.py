@@ -101,7 +101,8 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         images: training images, uint8 (n, 48, 48); ``config.images`` of them are drawn by the seed.
         config: how to quantize.
 
-    Raises DataError if there are fewer images than ``config.images``.
+    Raises:
+        DataError: there are fewer images than ``config.images``.
     """
     import onnx
 
@@ -167,7 +168,8 @@ def last_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 def calibration_images(images: NDArray[np.uint8], config: QuantizeConfig) -> NDArray[np.uint8]:
     """Those of ``images``, (n, 48, 48), that ``config`` draws, in their order.
 
-    Raises DataError if there are fewer than it asks for.
+    Raises:
+        DataError: there are fewer than it asks for.
     """
     config = config.resolved(len(images))
     chosen = np.random.default_rng(config.seed).permutation(len(images))[: config.images]

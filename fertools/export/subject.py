@@ -167,7 +167,8 @@ class Member:
 def open_members(paths: Sequence[Path]) -> list[Member]:
     """The networks at ``paths``: runs, folders of seeds (a member each), export folders.
 
-    Raises RunError if one is none of these or not finished, or they were not trained on the same data.
+    Raises:
+        RunError: one is none of these or not finished, or they were not trained on the same data.
     """
     members = [member for path in paths for member in _members(path)]
     first = members[0]
@@ -196,7 +197,8 @@ class Ensemble:
         members: two or more, see ``open_members``.
         weights: how much each counts, positive; None for alike.
 
-    Raises ConfigError if they do not fit.
+    Raises:
+        ConfigError: they do not fit.
     """
 
     members: Sequence[Member]
@@ -231,7 +233,8 @@ class Ensemble:
         A run's network has not been scaled yet and an export's has, by its own temperature: without that, the
         more confident would count for more than its weight says.
 
-        Raises ModelError if the file of one is missing or damaged.
+        Raises:
+            ModelError: the file of one is missing or damaged.
         """
         from fertools.models.ensemble import weighted_mean
         from fertools.models.inference import load

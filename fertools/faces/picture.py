@@ -70,10 +70,14 @@ class Picture:
             self.width, self.height = self.height, self.width
 
     def part(self, left: int, top: int, right: int, bottom: int, factor: int = 1) -> npt.NDArray[np.uint8]:
-        """A rectangle of the upright picture, which it must overlap; what lies outside is left away.
+        """Return a rectangle of the upright picture, which it must overlap; what lies outside is left out.
 
         Arguments:
-            factor: the mean of so many pixels each way becomes one.
+            left: first column, in pixels.
+            top: first row.
+            right: column after the last.
+            bottom: row after the last.
+            factor: blocks of this many pixels each way become one pixel, their mean.
 
         Returns:
             uint8 (rows, columns, 3), RGB; sizes that `factor` does not divide are rounded up.

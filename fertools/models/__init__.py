@@ -56,7 +56,9 @@ def build_pretrained(name: str, weights: str = IMAGENET) -> keras.Model:
         name: one of ``NETWORKS``.
         weights: "imagenet", which Keras has in its cache or downloads, or the ``.h5`` file that it would.
 
-    Raises ConfigError if the network is unknown or has none, ModelError if they cannot be had.
+    Raises:
+        ConfigError: the network is unknown or has none.
+        ModelError: they cannot be had.
     """
     pretrained = find(name).pretrained
     if pretrained is None:

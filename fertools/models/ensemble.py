@@ -18,7 +18,8 @@ NAME = "ensemble"
 def shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
     """The weights of ``count`` networks as shares that sum to 1; None weighs them alike.
 
-    Raises ConfigError unless there is one for each, positive and finite, and at least two networks.
+    Raises:
+        ConfigError: unless there is one for each, positive and finite, and at least two networks.
     """
     if count < 2:
         raise ConfigError(f"an ensemble takes two networks or more, not {count}")

@@ -56,8 +56,9 @@ def _split_over() -> int:
 def load(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode, without an optimizer.
 
-    Raises ModelError if it cannot be read, is no network from one face, (batch, 48, 48, 1), to probabilities,
-    (batch, 7), or has weights that are no numbers.
+    Raises:
+        ModelError: it cannot be read, is no network from one face, (batch, 48, 48, 1), to probabilities,
+            (batch, 7), or has weights that are no numbers.
     """
     from fertools.backend import import_keras
 

@@ -34,8 +34,10 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network by name. Its parameters and multiply-adds stand here so that a list need not build it;
-    a test holds them equal to the layers' own.
+    """A network by name.
+
+    Its parameters and multiply-adds are written down so that a list need not build it; a test holds them
+    equal to those of the layers.
     """
 
     name: str

@@ -19,10 +19,11 @@ def whole_number(name: str, value: Any, most: int | None = None) -> int:
 
     Arguments:
         name: of the argument.
+        value: of the argument.
         most: the largest that makes sense.
 
     Raises:
-        ConfigError: it is none, or larger.
+        ConfigError: the value is no positive integer, or too large.
     """
     try:
         number = 0 if isinstance(value, bool) else operator.index(value)

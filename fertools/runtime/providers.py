@@ -53,7 +53,7 @@ THREADED = frozenset((OPENVINO, XNNPACK))
 
 
 def resolve(providers: str | Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
-    """onnxruntime's names of the requested providers, all of them in the installed build.
+    """Return onnxruntime's names of the requested providers, all of them in the installed build.
 
     Raises:
         ProviderError: there is none, or one is unknown or not in the build.
@@ -77,10 +77,11 @@ def resolve(providers: str | Sequence[str], available: Sequence[str]) -> tuple[s
 
 
 def options(provider: str, threads: int) -> dict[str, str]:
-    """What a provider is told: to use so many threads, and to compute in float32 what is float32.
+    """Return the options of a provider: its number of threads, and no less than float32 for what is float32.
 
     Arguments:
         provider: onnxruntime's name.
+        threads: for the providers that have threads of their own.
     """
     if provider == XNNPACK:
         return {"intra_op_num_threads": str(threads)}

@@ -38,6 +38,7 @@ def check_process(process: int, what: str) -> None:
 
     Arguments:
         process: the number of the process that made it.
+        what: that was made, for the message.
 
     Raises:
         ForkError: this is another one.
@@ -57,7 +58,7 @@ class Session:
         self._process = os.getpid()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
-        """onnxruntime's ``run``.
+        """Run the model, as ``InferenceSession.run`` does.
 
         Raises:
             ForkError: this process is another one, forked from that.

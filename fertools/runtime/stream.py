@@ -33,10 +33,9 @@ def stream(
     max_delay: float,
     queue_size: int,
 ) -> Generator[Outcome, None, None]:
-    """`Predictor.predict_stream`, which has the arguments.
+    """Do the work of `Predictor.predict_stream`, which describes the other arguments.
 
-    Arguments:
-        predict: uint8 (n, 48, 48), n at least 1, to n predictions.
+    ``predict`` takes uint8 (n, 48, 48), n at least 1, and returns n predictions.
     """
     batch_size = whole_number("batch_size", batch_size)
     max_delay = seconds("max_delay", max_delay, threading.TIMEOUT_MAX)

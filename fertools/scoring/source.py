@@ -204,8 +204,8 @@ def open_source(
             .lst), a Parquet file or a folder of them.
         listing: the file to keep the list of a folder's pictures in.
         renew: write that list, even if it is there.
-        image_column, label_column: the columns of a Parquet file; by default the only one that can hold
-            images, and one called as `LABEL_COLUMNS` says.
+        image_column: column of a Parquet file; by default the only one that can hold images.
+        label_column: column of a Parquet file; by default one that `LABEL_COLUMNS` names.
 
     Raises:
         DataError: there is nothing there, or none of these.

@@ -17,7 +17,8 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, work
 
     Arguments:
         settings: the model and the limits.
-        host, port: where to listen; 127.0.0.1 is reached from this machine alone.
+        host: address to listen on; 127.0.0.1 is reached from this machine alone.
+        port: to listen on.
         workers: processes, each with a model of its own.
 
     Raises:

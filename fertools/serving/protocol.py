@@ -121,10 +121,12 @@ def parse(body: bytes, length: str | None) -> Request:
 
 
 def respond(name: str, request: Request, rows: Any) -> tuple[bytes, int | None]:
-    """The answer's body, and the length of its JSON document if bytes stand behind it.
+    """Return the answer's body, and the length of its JSON document if binary data follows it.
 
     Arguments:
-        rows: float32 (n, 7).
+        name: of the model.
+        request: that is answered.
+        rows: probabilities, float32 (n, 7).
     """
     document: dict[str, Any] = {"model_name": name, "model_version": VERSION}
     if request.id is not None:

@@ -79,9 +79,11 @@ def rehearsed(new: Dataset, old: Dataset, seed: int = 0) -> Dataset:
 
     Arguments:
         new: its validation and test splits are those of the result: what is chosen is chosen on new faces.
-        old: gives ``REHEARSED`` train images for each new one, drawn with the seed, or all it has.
+        old: gives ``REHEARSED`` train images for each new one, drawn at random, or all it has.
+        seed: of that drawing.
 
-    Raises DataError if either has no train split.
+    Raises:
+        DataError: either has no train split.
     """
     faces, count = old.split("train"), REHEARSED * len(new.split("train"))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:count])
@@ -123,7 +125,9 @@ class Change:
 def measure_change(base: Base, adapted: Path, new: Dataset, old: Dataset | None) -> Change:
     """Measure the base and an adapted ``.keras`` file on the validation splits, with a single view.
 
-    Raises ModelError if a file is damaged, DataError if the new data has no validation split.
+    Raises:
+        ModelError: a file is damaged.
+        DataError: the new data has no validation split.
     """
     from fertools.evaluation import accuracy
     from fertools.models.inference import load, probabilities

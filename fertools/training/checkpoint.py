@@ -26,7 +26,8 @@ def save_state(path: Path, trained: keras.Model, optimizer: keras.optimizers.Opt
 def load_state(path: Path, trained: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     """Give ``trained`` and ``optimizer``, which must be built, the variables of a file.
 
-    Raises RunError if the file is missing, damaged or of another network or optimizer.
+    Raises:
+        RunError: the file is missing, damaged or of another network or optimizer.
     """
     variables = _variables(trained, optimizer)
     try:

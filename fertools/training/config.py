@@ -237,7 +237,8 @@ RECIPES = tuple(
 def recipe(name: str, model: str) -> TrainConfig:
     """The recipe ``name`` for the network ``model``; single options are changed with ``dataclasses.replace``.
 
-    Raises ConfigError if the network is unknown or has no such recipe.
+    Raises:
+        ConfigError: the network is unknown or has no such recipe.
     """
     published = find(model).recipes
     if name == "default":

@@ -46,7 +46,9 @@ class DistillConfig:
 def teacher_file(path: Path) -> Path:
     """The ``.keras`` file that a run folder, an export folder or a file means.
 
-    Raises RunError if a run has no finished epoch yet, ModelError if there is no such file.
+    Raises:
+        RunError: a run has no finished epoch yet.
+        ModelError: there is no such file.
     """
     if is_run(path):
         best = Run(path).best

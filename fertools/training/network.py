@@ -96,8 +96,10 @@ def with_fused(network: keras.Model) -> keras.Model:
 def scale_dropout(network: keras.Model, scale: float) -> None:
     """Multiply the rates of ``network``'s dropout layers by ``scale``, 0..1.
 
-    Raises ConfigError if ``scale`` lies between 0 and 1 and there is none. At 0 and 1 there need not be: such
-    a network drops nothing, as it was published.
+    At 0 and 1 there need not be: such a network drops nothing, as it was published.
+
+    Raises:
+        ConfigError: ``scale`` lies between 0 and 1 and there is none.
     """
     found = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
     if 0 < scale < 1 and not found:

@@ -97,7 +97,8 @@ def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: flo
     Arguments:
         jobs: name -> job.
         address: as `fertools.cluster.connected` takes it.
-        cpus, gpus: what a run takes up; gpus None is one where the cluster has any and the run may use it.
+        cpus: that each run reserves.
+        gpus: that each run reserves; None is one where the cluster has any and the run may use it.
     """
     with connected(address) as ray:
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0

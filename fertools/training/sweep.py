@@ -34,8 +34,10 @@ def grid(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     Where a value has commas itself, semicolons stand between the values.
 
     Returns what the combination's run is called -> fields of TrainConfig, the last setting varying fastest.
-    Raises ConfigError for an unknown or repeated name and for a value of the wrong type; whether it makes
-    sense, TrainConfig says.
+
+    Raises:
+        ConfigError: for an unknown or repeated name and for a value of the wrong type; whether it makes
+            sense, TrainConfig says.
     """
     axes: dict[str, list[Any]] = {}
     for setting in settings:
@@ -82,8 +84,9 @@ class Sweep:
             dataset: what to train on.
             weights: what every run starts from, as it was named.
 
-        Raises RunError if ``path`` holds something else, or a sweep with other data, other weights, or a run
-        that is not among ``configs``.
+        Raises:
+            RunError: ``path`` holds something else, or a sweep with other data, other weights, or a run that
+                is not among ``configs``.
         """
         sweep = cls(path)
         if is_sweep(path):

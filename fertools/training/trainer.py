@@ -70,10 +70,13 @@ def new_run(
         other_data: let ``weights`` and ``teachers`` be made from other data than ``dataset``, which may hold
             images of its test split. The run's notes then say so.
 
-    Raises RunError if ``path`` is taken, a teacher has no finished epoch, or weights or a teacher were made
-    from other data, DataError if the data lacks a train or validation split, ModelError if ``weights`` is
-    damaged, of another network or not to be had, or a teacher is, ConfigError if there are no ImageNet
-    weights for the network, it has no dropout to scale, or a batch cannot be split over the devices.
+    Raises:
+        RunError: ``path`` is taken, a teacher has no finished epoch, or weights or a teacher were made from
+            other data.
+        DataError: the data lacks a train or validation split.
+        ModelError: ``weights`` is damaged, of another network or not to be had, or a teacher is.
+        ConfigError: there are no ImageNet weights for the network, it has no dropout to scale, or a batch
+            cannot be split over the devices.
     """
     for name in ("train", "validation"):
         dataset.split(name)
@@ -125,9 +128,10 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         observer: is told of each step and epoch.
         tensorboard: also write TensorBoard logs into ``run/tensorboard``.
 
-    Raises RunError if the run is finished or was made for other data, or processes that train together
-    disagree, DataError if the data lacks a train or validation split, ConfigError if a batch cannot be split
-    over the devices.
+    Raises:
+        RunError: the run is finished or was made for other data, or processes that train together disagree.
+        DataError: the data lacks a train or validation split.
+        ConfigError: a batch cannot be split over the devices.
     """
     run.check_unfinished()
     with split_over(run.config.devices):
@@ -214,7 +218,8 @@ def _other_origins(
 ) -> tuple[list[str], list[dict[str, str]]]:
     """What is to be said of the data behind weights and teachers, and the data that is not the run's own.
 
-    Raises RunError if there is such data and that is not meant: its training images may be test images here.
+    Raises:
+        RunError: there is such data and that is not meant: its training images may be test images here.
     """
     notes = []
     others: dict[str, dict[str, str]] = {}

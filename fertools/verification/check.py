@@ -1,8 +1,8 @@
-"""Check on this device that the model files answer as they did where the kit was made: python check.py
+"""Check on this device that the model files answer as they did where the kit was made.
 
-It needs Python 3.8, numpy and onnxruntime, nothing else. It runs every image of the kit through every model
-file, compares the answers with those in the kit, prints a table and writes result.json, which
-``fertools verify EXPORT --device result.json`` reads. The exit code is 1 if a file fails.
+Run it by ``python check.py``. It needs Python 3.8, numpy and onnxruntime, nothing else. It runs every image
+of the kit through every model file, compares the answers with those in the kit, prints a table and writes
+result.json, which ``fertools verify EXPORT --device result.json`` reads. The exit code is 1 if a file fails.
 """
 
 from __future__ import annotations

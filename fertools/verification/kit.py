@@ -139,7 +139,9 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
 
     Returns the number of images in it.
 
-    Raises ModelError if the export is missing or damaged, DataError if the data has no test split.
+    Raises:
+        ModelError: the export is missing or damaged.
+        DataError: the data has no test split.
     """
     from fertools.runtime import Predictor
 
@@ -204,8 +206,11 @@ def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> D
         result: the file that check.py wrote.
         dataset: the kit's data, if it was not drawn faces.
 
-    Raises DataError if ``result`` is damaged, of another export, or of other images; ModelError if the export
-    is missing or damaged. A device that answers otherwise does not raise: see `DeviceReport.check`.
+    A device that answers otherwise does not raise: see `DeviceReport.check`.
+
+    Raises:
+        DataError: ``result`` is damaged, of another export, or of other images.
+        ModelError: the export is missing or damaged.
     """
     from fertools.runtime import Predictor
 
@@ -251,7 +256,8 @@ def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> D
 def add_to_report(folder: Path, device: DeviceReport) -> None:
     """Add the device's line to report.json and the model card of ``folder``; it replaces its earlier one.
 
-    Raises ModelError if the export has no report.
+    Raises:
+        ModelError: the export has no report.
     """
     from fertools.export.card import model_card
 

@@ -45,8 +45,11 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
         dataset: the data that the model was made from.
         other_data: it is other data, and that is meant.
 
-    Raises ModelError if a file is missing or damaged or was made from other weights than the rest, DataError
-    without a test split or if ``dataset`` is other data. Broken gates do not raise: the report says so.
+    Broken gates do not raise: the report says so.
+
+    Raises:
+        ModelError: a file is missing or damaged or was made from other weights than the rest.
+        DataError: without a test split or if ``dataset`` is other data.
     """
     from fertools.backend import import_keras
     from fertools.models.inference import load, probabilities, weights_sha256
