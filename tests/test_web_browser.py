@@ -301,6 +301,22 @@ def test_a_refused_camera_is_told(page: Any) -> None:
     expect(page.locator("#message")).to_be_hidden()
 
 
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photo_is_dropped_and_pasted(page: Any, way: str) -> None:
+    give = """([way, bytes]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "photo.png", { type: "image/png" }));
+        const event = way === "drop"
+            ? new DragEvent("drop", { dataTransfer: transfer, cancelable: true })
+            : new ClipboardEvent("paste", { clipboardData: transfer, cancelable: true });
+        document.dispatchEvent(event);
+    }"""
+    expect(page.locator("#label")).to_have_text("–")
+    page.evaluate(give, [way, list(png(astronaut()))])
+    expect(page.locator("#label")).not_to_have_text("–")
+    expect(page.locator("#message")).to_be_hidden()
+
+
 def test_a_text_file_dropped_as_a_photo_is_told(page: Any) -> None:
     drop = """() => {
         const transfer = new DataTransfer();
