@@ -141,7 +141,7 @@ def test_nothing_to_export(tmp_path, monkeypatch):
 def test_unfinished_run(small_run, tmp_path):
     unfinished = shutil.copytree(small_run, tmp_path / "run")
     (unfinished / "metrics.json").unlink()
-    assert "not finished; go on with" in one_line(run(unfinished, "--out", tmp_path / "out"))
+    assert "not finished; continue with" in one_line(run(unfinished, "--out", tmp_path / "out"))
 
 
 def test_folder_in_the_way(small_run, tmp_path):

@@ -72,7 +72,7 @@ def test_a_network(one_run, tmp_path):
     assert "Total params: 2,470,151" in result.stdout
     assert result.stdout.splitlines()[-5:] == [
         "Three convolutions and three dense layers, dropout 0.2.",
-        "Input: 48x48x1, 0..1. Multiply-adds: 15,832,640 an image.",
+        "Input: 48x48x1, 0..1. Multiply-adds: 15,832,640 per image.",
         "Published: 55.10% on PublicTest, 15 epochs, Adam.",
         "Measured: 55.12% on PublicTest, 56.34% on PrivateTest, 15 epochs, recipe original.",
         "Recipes: default, original.",

@@ -167,7 +167,7 @@ def test_an_interruption(here, monkeypatch):
     result = run("--set", "ema=0.5", "--device", "cpu")
     assert result.exit_code == 130
     assert result.stdout == ""
-    assert result.stderr.splitlines()[-1] == "Interrupted; the same command goes on in s."
+    assert result.stderr.splitlines()[-1] == "Interrupted; the same command continues in s."
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_an_interruption(here, monkeypatch):
         (["--set", "lr=0.1"], "unknown training option; choose one of model, epochs, "),
         (["--set", "epochs=0"], "epochs=0: must lie between 1 and 100000"),
         (["--set", "model=nonsense"], "choose one of sequential, compact, "),
-        (["--set", "epochs=1,2", "--epochs", 3], "epochs is given by --set and by itself"),
+        (["--set", "epochs=1,2", "--epochs", 3], "epochs is given both by --set and as an option"),
         (["--epochs", 3], "Missing option '--set'"),
     ],
 )

@@ -91,7 +91,7 @@ def test_interrupted_and_resumed(monkeypatch):
     result = train("--out", "my run")
     assert result.exit_code == 130
     assert result.stdout == ""
-    assert result.stderr.splitlines()[-1] == "Interrupted; go on with: fertools train --resume 'my run'"
+    assert result.stderr.splitlines()[-1] == "Interrupted; continue with: fertools train --resume 'my run'"
     monkeypatch.setattr(Progress, "epoch", epoch)
     monkeypatch.setenv("FERTOOLS_DATA", "nothing")
     result = run("--resume", "my run")
@@ -121,7 +121,7 @@ def test_several_seeds(monkeypatch):
     monkeypatch.setattr(Progress, "epoch", interrupt)
     result = train("--seeds", 3, "--seed", 4, "--out", "runs/three")
     assert result.exit_code == 130
-    assert result.stderr.endswith("Interrupted; go on with: fertools train --resume runs/three\n")
+    assert result.stderr.endswith("Interrupted; continue with: fertools train --resume runs/three\n")
     result = run("--resume", "runs/three", "--json")
     assert result.exit_code == 0, result.stderr
     assert "Run: runs/three/seed-4, finished before" in result.stderr
@@ -219,22 +219,22 @@ def test_notes_of_the_data():
         (("--seed", -1), "seed=-1: must lie between"),
         (("--optimizer", "lion"), "'lion' is not one of"),
         (("--epochs", "many"), "is not a valid integer"),
-        (("--resume", "run", "--epochs", 3), "--resume keeps the run's own options"),
-        (("--resume", "run", "--out", "x"), "--resume keeps the run's own options"),
-        (("--resume", "run", "--recipe", "default"), "--resume keeps the run's own options"),
-        (("--resume", "run", "--weights", "x.keras"), "--resume keeps the run's own options"),
-        (("--resume", "run", "--seeds", 2), "--resume keeps the run's own options"),
+        (("--resume", "run", "--epochs", 3), "--resume uses the options of the run"),
+        (("--resume", "run", "--out", "x"), "--resume uses the options of the run"),
+        (("--resume", "run", "--recipe", "default"), "--resume uses the options of the run"),
+        (("--resume", "run", "--weights", "x.keras"), "--resume uses the options of the run"),
+        (("--resume", "run", "--seeds", 2), "--resume uses the options of the run"),
         (("--seeds", 0), "0 is not in the range"),
         (("--recipe", "original-steps"), "recipe='original-steps': sequential has only default, original"),
         (("--recipe", "original", "--model", "compact"), "compact has only default"),
         (("--learning-rate-steps", "5:0.1"), "go with schedule=plateau or constant"),
         # Even with their default values.
-        (("--optimizer", "adam", "--momentum", 0.9), "--momentum: does nothing with optimizer=adam"),
-        (("--schedule", "constant", "--warmup-epochs", 3), "--warmup-epochs: does nothing with schedule="),
-        (("--plateau-factor", 0.1), "--plateau-factor: does nothing with schedule=cosine"),
-        (("--plateau-patience", 2), "--plateau-patience: does nothing with schedule=cosine"),
-        (("--camera-strength", 1), "--camera-strength: does nothing with camera=0.0"),
-        (("--recipe", "original", "--momentum", 0.9), "--momentum: does nothing with optimizer=adam"),
+        (("--optimizer", "adam", "--momentum", 0.9), "--momentum: has no effect with optimizer=adam"),
+        (("--schedule", "constant", "--warmup-epochs", 3), "--warmup-epochs: has no effect with schedule="),
+        (("--plateau-factor", 0.1), "--plateau-factor: has no effect with schedule=cosine"),
+        (("--plateau-patience", 2), "--plateau-patience: has no effect with schedule=cosine"),
+        (("--camera-strength", 1), "--camera-strength: has no effect with camera=0.0"),
+        (("--recipe", "original", "--momentum", 0.9), "--momentum: has no effect with optimizer=adam"),
     ],
 )
 def test_usage_errors(here, arguments, message):
@@ -250,7 +250,7 @@ def test_usage_errors(here, arguments, message):
     [
         (("--data", "nothing.npz"), "Error: nothing.npz: no such file or folder"),
         (("--resume", "."), "Error: .: not a run folder (no config.json)"),
-        (("--out", "."), "Error: .: is there already; choose another folder"),
+        (("--out", "."), "Error: .: already exists; choose another folder"),
         (("--data", "tiny.npz", "--weights", "imagenet"), "Error: weights=imagenet: sequential has none of"),
     ],
 )

@@ -379,7 +379,7 @@ def test_a_gate_that_breaks_on_the_test_split_leaves_nothing(small_run, small_da
 
 def test_unfinished_run(copied_run, small_data, tmp_path):
     (copied_run.path / "metrics.json").unlink()
-    with pytest.raises(RunError, match="not finished; go on with 'fertools train --resume"):
+    with pytest.raises(RunError, match="not finished; continue with 'fertools train --resume"):
         export(copied_run, small_data, tmp_path / "out")
 
 

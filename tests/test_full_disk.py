@@ -100,7 +100,7 @@ def test_a_full_disk_while_training(here, monkeypatch, name):
     monkeypatch.setattr(files.os, "replace", full)
     result = run("train", *OPTIONS, "--out", "run")
     assert refused(result, f"run/{name}: cannot be written", "No space left on device")
-    assert "go on with: fertools train --resume run" in result.stderr.splitlines()[-2]
+    assert "continue with: fertools train --resume run" in result.stderr.splitlines()[-2]
     monkeypatch.setattr(files.os, "replace", replace)
     assert run("train", "--resume", "run").exit_code == 0
     assert Run(here / "run").finished
@@ -116,7 +116,7 @@ def test_a_full_disk_under_keras_and_numpy(here):
 
 
 def test_a_full_disk_under_a_sweep(here, monkeypatch):
-    """What failed cannot even be noted; that ends the sweep, and the same command goes on."""
+    """What failed cannot even be noted; that ends the sweep, and the same command continues."""
     from fertools.cli import sweep
 
     def train_all(jobs, **_):

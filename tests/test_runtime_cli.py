@@ -74,7 +74,7 @@ def test_unreadable_files_do_not_stop_the_others(export, faces, tmp_path):
     arguments = ("predict", "missing.png", faces[0], "empty", "broken.png", "--model", export)
     errors = [
         "missing.png: no such file",
-        "empty: the folder holds no image files",
+        "empty: there are no image files in this folder",
         "broken.png: not an image file that Pillow can read",
     ]
     result = run(*arguments)

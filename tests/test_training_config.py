@@ -109,17 +109,17 @@ def test_messages(fields, message):
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"optimizer": "adam", "momentum": 0.5}, "momentum=0.5: does nothing with optimizer=adam"),
-        ({"optimizer": "adamw", "momentum": 0.0}, "momentum=0.0: does nothing with optimizer=adamw"),
+        ({"optimizer": "adam", "momentum": 0.5}, "momentum=0.5: has no effect with optimizer=adam"),
+        ({"optimizer": "adamw", "momentum": 0.0}, "momentum=0.0: has no effect with optimizer=adamw"),
         (
             {"schedule": "constant", "warmup_epochs": 0},
-            "warmup_epochs=0: does nothing with schedule=constant",
+            "warmup_epochs=0: has no effect with schedule=constant",
         ),
-        ({"schedule": "plateau", "warmup_epochs": 5}, "warmup_epochs=5: does nothing with schedule=plateau"),
-        ({"plateau_factor": 0.5}, "plateau_factor=0.5: does nothing with schedule=cosine"),
-        ({"schedule": "constant", "plateau_patience": 5}, "does nothing with schedule=constant"),
-        ({"camera_kinds": "jpeg"}, "camera_kinds=jpeg: does nothing with camera=0.0"),
-        ({"camera_strength": 0.5}, "camera_strength=0.5: does nothing with camera=0.0"),
+        ({"schedule": "plateau", "warmup_epochs": 5}, "warmup_epochs=5: has no effect with schedule=plateau"),
+        ({"plateau_factor": 0.5}, "plateau_factor=0.5: has no effect with schedule=cosine"),
+        ({"schedule": "constant", "plateau_patience": 5}, "has no effect with schedule=constant"),
+        ({"camera_kinds": "jpeg"}, "camera_kinds=jpeg: has no effect with camera=0.0"),
+        ({"camera_strength": 0.5}, "camera_strength=0.5: has no effect with camera=0.0"),
     ],
 )
 def test_options_that_would_do_nothing(fields, why):

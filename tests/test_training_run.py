@@ -62,7 +62,9 @@ def test_a_folder_that_holds_something_is_refused(tmp_path, run):
     (tmp_path / "taken" / "file").touch()
     for path in (tmp_path / "taken", tmp_path / "taken" / "file", run.path):
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(RunError, match=f"{path}: is there already; choose another folder, or go on with"):
+        with pytest.raises(
+            RunError, match=f"{path}: already exists; choose another folder, or continue with"
+        ):
             Run.create(path, TrainConfig(), FACTS)
         assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "empty").mkdir()

@@ -101,7 +101,7 @@ def test_another_sweep_is_refused(tmp_path, again, message):
 def test_other_things_are_not_overwritten(tmp_path):
     (tmp_path / "note.txt").touch()
     for path in (tmp_path, tmp_path / "note.txt"):
-        with pytest.raises(RunError, match="is there already and no sweep; choose another folder"):
+        with pytest.raises(RunError, match="exists already and is no sweep; choose another folder"):
             Sweep.create(path, configs(0.1), dataset())
 
 

@@ -16,9 +16,8 @@ from fertools import __version__
 from fertools.errors import FertoolsError, ProviderWarning
 from fertools.reading import reason
 
-#: Sub-command -> (module below fertools.cli, and behind a colon its function if that is not called `command`;
-#: one-line help). The help stands here so that
-#: ``fertools --help`` imports none of them; a test holds it equal to the command's own.
+#: Sub-command -> (module below fertools.cli, with ":function" if that is not called ``command``; its help).
+#: The help is repeated here so that ``fertools --help`` imports no command; a test keeps both equal.
 COMMANDS = {
     "quickstart": ("quickstart", "Run the whole pipeline on synthetic faces."),
     "data": ("data", "Inspect, preview, convert and make data sets of labelled faces."),
@@ -47,7 +46,7 @@ class LazyGroup(click.Group):
     """A group that imports a sub-command when it is called, and turns library errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The sub-commands in the order that they are used."""
+        """Return the sub-commands in the order in which they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -75,8 +74,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the sub-command.
 
-        An error that fertools raises on purpose becomes one line and exit code 1; so does one of the system's
-        that nothing below expected, such as a path that is too long, or a full disk behind stdout.
+        An error that fertools raises on purpose becomes one line and exit code 1; so does an OSError that no
+        code below handled, such as a path that is too long, or a full disk behind stdout.
         """
         with warnings.catch_warnings():
             warnings.showwarning = _show(warnings.showwarning)
@@ -85,7 +84,7 @@ class LazyGroup(click.Group):
             except FertoolsError as error:
                 raise click.ClickException(str(error)) from error
             except OSError as error:
-                if error.errno == errno.EPIPE:  # the reader has gone: click ends quietly
+                if error.errno == errno.EPIPE:  # the reader has closed the pipe: click ends quietly
                     raise
                 _give_up_stdout()
                 where = "" if error.filename is None else f"{click.format_filename(error.filename)}: "
@@ -93,7 +92,7 @@ class LazyGroup(click.Group):
 
 
 def _give_up_stdout() -> None:
-    """Drop what is left for a stdout that takes nothing any more; Python would complain again at its end."""
+    """Discard what is buffered for a broken stdout; Python would complain about it again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -102,7 +101,7 @@ def _give_up_stdout() -> None:
 
 
 def _show(usual: Callable[..., None]) -> Callable[..., None]:
-    """How to show a warning: one of ours as a line on stderr, all others as usual."""
+    """Show our own warnings as one line on stderr, all others as usual."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, ProviderWarning):

@@ -36,7 +36,8 @@ from fertools.training.adaptation import (
 @click.option(
     "--old-data",
     metavar="SRC",
-    help="What the model was trained on; some of it is mixed in.  [default: $FERTOOLS_DATA if it is that]",
+    help="The data that the model was trained on; some of it is mixed in."
+    "  [default: $FERTOOLS_DATA, if it is that data]",
 )
 @click.option(
     "--epochs", type=int, default=RECIPE["epochs"], show_default=True, help="Passes over the training images."
@@ -68,9 +69,9 @@ def command(
 ) -> None:
     """Fit a trained model to your own faces.
 
-    Trains it on DATA for some minutes on two cores, gently, so that it keeps what it can do: with the old
-    data some of its images are mixed in, without it the old model teaches beside the labels. Reports the
-    accuracy before and after on the validation split of DATA, and on that of the old data if it is at hand.
+    Trains it on DATA for some minutes on two cores, gently, so that it keeps what it has learned. If the old
+    data is at hand, some of its images are mixed in; otherwise the old model teaches beside the labels.
+    Reports the accuracy before and after on the validation split of DATA, and on that of the old data.
     """
     folder = shipped_model(model) if model in SHIPPED and not Path(model).exists() else Path(model)
     if folder is None:
@@ -98,7 +99,7 @@ def command(
         talk(f"Data: {new.name}; {base.path} teaches beside its labels.")
     else:
         dataset = rehearsed(new, old, seed)
-        # Beside the run, which an export reads it from again.
+        # Kept beside the run, because an export reads it again.
         place = os.path.abspath(path.with_name(f"{path.name}-data.npz"))
         data.write(dataset, place, overwrite=True)
         dataset = data.load(place)
@@ -118,7 +119,7 @@ def command(
     try:
         train_with_progress(run, dataset)
     except KeyboardInterrupt:
-        talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))}")
+        talk(f"Interrupted; continue with: fertools train --resume {shlex.quote(str(path))}")
         raise SystemExit(130) from None
     change = measure_change(base, run.best, new, old)
     if as_json:
@@ -129,7 +130,11 @@ def command(
 
 
 def _old_data(source: str | None, fingerprint: str) -> data.Dataset | None:
-    """The data that the model was trained on, if it is at hand. Raises ConfigError if another was named."""
+    """Return the data that the model was trained on, if it is at hand.
+
+    Raises:
+        ConfigError: ``--old-data`` names other data.
+    """
     place = source or os.environ.get("FERTOOLS_DATA")
     if not place:
         return None
@@ -137,6 +142,6 @@ def _old_data(source: str | None, fingerprint: str) -> data.Dataset | None:
     if old.fingerprint == fingerprint:
         return old
     if source:
-        raise ConfigError(f"{source}: is not what the model was trained on; leave --old-data out")
-    talk(f"$FERTOOLS_DATA, {place}, is not what the model was trained on: not used.")
+        raise ConfigError(f"{source}: the model was trained on other data; leave --old-data out")
+    talk(f"$FERTOOLS_DATA, {place}, is not used: the model was trained on other data.")
     return None

@@ -24,14 +24,17 @@ from fertools.cli.common import emit, json_option, talk
     help="Images per call; may be given several times.",
 )
 @click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the milliseconds an image as a PNG."
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the milliseconds per image as a PNG.",
 )
 @json_option
 def command(folder: Path, threads: int, batches: tuple[int, ...], plot: Path | None, as_json: bool) -> None:
     """Time the files of an export on this machine's CPU.
 
-    FOLDER is an export. The files take turns, so that their ratios hold on a busy machine; the absolute
-    figures want an idle one.
+    FOLDER is an export. The files take turns, so their ratios hold on a busy machine too; the absolute
+    times need an idle one.
     """
     from fertools.benchmark import benchmark, benchmark_figure
 

@@ -1,4 +1,4 @@
-"""What the sub-commands share: options, and the rule that data goes to stdout and talk to stderr."""
+"""What the sub-commands share: options, and the rule that data goes to stdout and messages to stderr."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fertools.training import Epoch, Run
 
 
-#: Where new runs go, and where the latest is looked for, if nothing else is said.
+#: Default folder for new runs, and where the latest run is looked for.
 RUNS = Path("runs")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -46,7 +46,7 @@ precision_option = click.option(
     type=click.Choice(["auto", "float32", "int8"]),
     default="auto",
     show_default=True,
-    help="Which file of an export folder; auto is int8 if there is one.",
+    help="Which file of an export folder to use; auto is int8 if there is one.",
 )
 
 views_option = click.option(
@@ -59,7 +59,7 @@ views_option = click.option(
 
 
 def talk(message: str = "") -> None:
-    """Say something to the person at the terminal, on stderr."""
+    """Print a message to stderr."""
     click.echo(message, err=True)
 
 
@@ -69,7 +69,7 @@ def emit(document: Any) -> None:
 
 
 def default_source() -> str:
-    """The data set to use when none is named; says which."""
+    """Return the data set to use when none is named, and say which it is."""
     source = os.environ.get("FERTOOLS_DATA")
     if source:
         talk(f"No --data: {source}, from the environment variable FERTOOLS_DATA.")
@@ -83,8 +83,8 @@ class Progress:
 
     Arguments:
         epochs: epochs of the whole run.
-        steps: steps an epoch.
-        done: epochs that were finished before.
+        steps: steps per epoch.
+        done: epochs that were finished earlier.
     """
 
     def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
@@ -97,7 +97,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self.bar is not None:
             self.bar.start()
-            # Only what this process does counts: the speed of earlier ones is not known.
+            # Only the epochs of this process count: the speed of earlier ones is unknown.
             self.task = self.bar.add_task("compiling", total=(self.epochs - self.done) * self.steps)
         return self
 
@@ -131,7 +131,7 @@ class Progress:
 
 
 def train_with_progress(run: Run, dataset: Dataset, *, tensorboard: bool = False) -> Run:
-    """Train ``run`` to its end, telling how it goes. Raises what ``trainer.train`` raises."""
+    """Train ``run`` to its end and show its progress. Raises what ``trainer.train`` raises."""
     from fertools.training.trainer import train
 
     steps = run.config.steps_per_epoch(len(dataset.split("train")))
@@ -140,7 +140,7 @@ def train_with_progress(run: Run, dataset: Dataset, *, tensorboard: bool = False
 
 
 def _bar() -> Any:
-    """A progress bar on stderr that goes away when it is done."""
+    """Return a progress bar on stderr that disappears when it is done."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -158,7 +158,7 @@ def _bar() -> Any:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that is told how many are done, and of how many; it shows a bar at a terminal alone."""
+    """Yield a function that takes how many are done, of how many; at a terminal it shows a bar."""
     if not sys.stderr.isatty():
         yield lambda done, all: None
         return

@@ -28,13 +28,13 @@ def command(runs: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
     """Compare runs: their accuracy and loss on the validation split.
 
     RUN is a run folder, a folder of seeds (mean and standard deviation of its finished runs), or a sweep
-    (all of its runs). Runs that are unfinished are compared as far as they have come.
+    (all of its runs). Unfinished runs are compared by the epochs that they have.
     """
     report(compare(runs), plot, as_json=as_json)
 
 
 def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
-    """Print and draw a comparison, and say what to do with the best run."""
+    """Print and draw a comparison, and suggest the next command for the best run."""
     if plot:
         from fertools.training.comparison import comparison_figure
 

@@ -49,15 +49,15 @@ def info(src: str, seed: int, as_json: bool) -> None:
     "--split", type=click.Choice(data.SPLITS), default="train", show_default=True, help="Which images."
 )
 @click.option(
-    "--per-class", type=click.IntRange(1, 100), default=10, show_default=True, help="Images in a row."
+    "--per-class", type=click.IntRange(1, 100), default=10, show_default=True, help="Images per row."
 )
 @seed_option
 def preview(src: str, output: Path, split: str, per_class: int, seed: int) -> None:
-    """Draw a grid of images, a row for each class."""
+    """Draw a grid of images, one row per class."""
     grid = data.preview(data.read(src, seed=seed), split, per_class, seed)
     with files.replacing(output) as temporary:
         grid.save(temporary, format="PNG")
-    talk(f"Wrote {output}. What else is in it: fertools data info {shlex.quote(src)}")
+    talk(f"Wrote {output}. Next: fertools data info {shlex.quote(src)}")
 
 
 @command.command()
@@ -82,7 +82,7 @@ def convert(src: str, dst: str, force: bool, seed: int) -> None:
     type=click.FloatRange(min=1),
     default=SMALLEST_FACE,
     show_default=True,
-    help="Pixels across a face, at least.",
+    help="Smallest face to keep, in pixels across.",
 )
 @click.option("--force", is_flag=True, help="Overwrite DST.")
 @seed_option
@@ -101,8 +101,8 @@ def faces(
 
     SRC holds folders called happy, Anger or 3, directly or within train/, valid/ and test/; without these, a
     fifth of each class becomes the test split. DST is a .csv or .npz file, or a folder of PNGs. Each photo
-    must have one face: those with none, several or a small one, and duplicates, are left out. Beside DST
-    appear a contact sheet, DST-faces.png, and the list of what was left out and why, DST-left-out.csv.
+    must show one face: photos with none, several or a small one, and duplicates, are left out. The command
+    also writes a contact sheet, DST-faces.png, and a list of what was left out and why, DST-left-out.csv.
     """
     from fertools.cli.common import counting
     from fertools.faces.collecting import collect

@@ -24,7 +24,7 @@ from fertools.training import Run
 @click.option(
     "--split",
     type=click.Choice(data.SPLITS),
-    help="Which images.  [default: validation for a run or .keras file, where something may still be"
+    help="Split to measure.  [default: validation for a run or .keras file, where something may still be"
     " chosen; test for an export]",
 )
 @precision_option
@@ -44,11 +44,11 @@ def command(
 ) -> None:
     """Measure a run or an exported model on a split.
 
-    MODEL is a run folder, an export folder, an .onnx, .ort or .keras file. The figures come twice: of the
-    whole split, and without the images that also stand in another split.
+    MODEL is a run folder, an export folder, or an .onnx, .ort or .keras file. The figures are given twice:
+    for the whole split, and without the images that are also in another split.
     """
     run = Run.open(model) if is_run(model) else None
-    # What is chosen by the test split flatters itself there, so before an export it is read by name only.
+    # A choice made on the test split would flatter itself, so before an export it must be asked for.
     split = split or ("validation" if run is not None or model.suffix == ".keras" else "test")
     if source is None and run is not None and not os.environ.get("FERTOOLS_DATA"):
         source = run.facts["data"]["source"]

@@ -31,9 +31,9 @@ EXPORTED = Path("exported")
 
 
 def export_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of an export besides what is exported.
+    """Add the options of an export, apart from what is exported.
 
-    The command gets those that quantize as one: ``quantization``, a QuantizeConfig or None.
+    The command receives the quantization options as one: ``quantization``, a QuantizeConfig or None.
     """
 
     @functools.wraps(function)
@@ -83,7 +83,7 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def web_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of a page for browsers, which the command gets as one: ``web``, a WebConfig."""
+    """Add the options of a page for browsers, which the command receives as one: ``web``, a WebConfig."""
 
     @functools.wraps(function)
     def command(*args: Any, detector: Path | None, onnxruntime_web: Path | None, **options: Any) -> None:
@@ -109,7 +109,7 @@ def web_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def serve_hint(folder: Path, page: Page) -> None:
-    """Say how large a page is, and how to look at it."""
+    """Print the size of a page, and how to open it."""
     for note in page.notes:
         talk(note)
     size = f"{page.total / 1e6:.1f} MB, of which {page.ours / 1e6:.1f} MB are the page and the model"
@@ -118,7 +118,7 @@ def serve_hint(folder: Path, page: Page) -> None:
 
 
 def _quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
-    """How to quantize, or None. Options without ``--quantize`` and wrong values are usage errors."""
+    """Return how to quantize, or None. Options without ``--quantize`` and wrong values are usage errors."""
     if not quantize:
         if images or method:
             raise click.UsageError("--calibration-images and --calibration-method go with --quantize.")
@@ -130,7 +130,7 @@ def _quantization(quantize: bool, images: int | None, method: str | None) -> Qua
 
 
 def chosen_folder(subject: Subject, out: Path | None, *, force: bool) -> Path:
-    """Where the export of ``subject`` goes, once nothing is in the way there."""
+    """Return the folder for the export of ``subject``, after checking that nothing is in the way there."""
     folder = out or EXPORTED / subject.name
     check_folder(folder, subject.data, force=force)
     return folder
@@ -147,7 +147,7 @@ def write_export(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Export ``subject``, trained on ``dataset``, and report what came of it."""
+    """Export ``subject``, trained on ``dataset``, and report the result."""
     try:
         done = export_subject(
             subject,
@@ -200,8 +200,8 @@ def command(
 ) -> None:
     """Export a run to ONNX, verified on the test split.
 
-    RUN is a finished run folder, or a folder of seeds, of which the best on the validation split is taken;
-    without it, the run under runs/ that finished last, or the best of its seeds. If a gate of the
+    RUN is a finished run folder, or a folder of seeds, of which the best on the validation split is taken.
+    Without RUN, it is the run under runs/ that finished last, or the best of its seeds. If a gate of the
     verification is broken, nothing is written, an earlier export stays, and the exit code is 1.
     """
     opened = _chosen(run)
@@ -213,14 +213,18 @@ def command(
 
 
 def _chosen(path: Path | None) -> Run:
-    """The run to export: the one that was named, else the best seed. Raises RunError if there is none."""
+    """Return the run to export: the one that was named, else the best seed.
+
+    Raises:
+        RunError: there is none.
+    """
     if path is not None and is_run(path):
         return Run.open(path)
     if path is None:
         return best_seed(Run.latest_finished(RUNS))
     finished = [run for run in open_runs(path) if run.finished]
     if not finished:
-        raise RunError(f"{path}: no run in it is finished; go on with 'fertools train --resume {path}'")
+        raise RunError(f"{path}: no run in it is finished; continue with 'fertools train --resume {path}'")
     best = best_seed(finished[0])
     if len(siblings(best)) < len(finished):
         raise RunError(f"{path}: its runs differ in more than the seed; name the one to export")
@@ -240,7 +244,7 @@ def _weights(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     "--weights",
     metavar="W,W,...",
     callback=_weights,
-    help="How much each network counts, in the order given.  [default: all alike]",
+    help="Weight of each network, in the order given.  [default: equal weights]",
 )
 @export_options
 def ensemble(
@@ -253,9 +257,9 @@ def ensemble(
 ) -> None:
     """Export several networks as one file that averages inside.
 
-    RUN is a finished run folder, a folder of seeds (each counts) or an export, all trained on the same data.
-    The file answers with the weighted mean of their probabilities, and is verified as by fertools export:
-    if a gate is broken, nothing is written and the exit code is 1.
+    RUN is a finished run folder, a folder of seeds (all of them) or an export; all must be trained on the
+    same data. The file answers with the weighted mean of their probabilities. It is verified as by fertools
+    export: if a gate is broken, nothing is written and the exit code is 1.
     """
     members = open_members(runs)
     try:
@@ -275,15 +279,15 @@ def ensemble(
     "--data",
     "source",
     metavar="SRC",
-    help="The data that the model was made from.  [default: $FERTOOLS_DATA, else synthetic; with --kit and"
+    help="The data that the model was trained on.  [default: $FERTOOLS_DATA, else synthetic; with --kit and"
     " --device drawn faces]",
 )
-@click.option("--other-data", is_flag=True, help="The data is other than that, and that is meant.")
+@click.option("--other-data", is_flag=True, help="Accept data that the model was not trained on.")
 @click.option(
     "--kit",
     type=click.Path(path_type=Path),
     metavar="FILE.zip",
-    help="Do not verify here, but write a kit that checks the files on a device.",
+    help="Write a kit that checks the files on a device, instead of verifying here.",
 )
 @click.option(
     "--images", type=click.IntRange(1, 100_000), help="Images in the kit.  [default: 300, or all if fewer]"
@@ -292,7 +296,7 @@ def ensemble(
     "--device",
     type=click.Path(path_type=Path),
     metavar="RESULT.json",
-    help="Judge what the kit's check.py wrote on a device, and add it to the report and the model card.",
+    help="Judge the result that check.py wrote on a device, and add it to the report and the model card.",
 )
 @json_option
 def verify(
@@ -306,11 +310,11 @@ def verify(
 ) -> None:
     """Compare Keras, ONNX and int8 on the test split.
 
-    FOLDER is an export. A gate is proved, broken, or not proved, where the split is too small to say: it then
-    tells how many images would do. The exit code is 1 if one is broken.
+    FOLDER is an export. Each gate is proved, broken, or, if the split is too small to decide, not proved; it
+    then says how many images would be enough. The exit code is 1 if a gate is broken.
 
     With --kit and --device the comparison is with another machine: the kit holds images, the answers of each
-    file here, and a script that needs numpy and onnxruntime alone; the device must name the same class on
+    file here, and a script that needs only numpy and onnxruntime. The device must predict the same class on
     99.5% of the images. The kit's images are drawn faces unless --data names your own.
     """
     if kit is not None and device is not None:
@@ -335,7 +339,7 @@ def verify(
 
 
 def _write_kit(folder: Path, path: Path, source: str | None, images: int | None, *, as_json: bool) -> None:
-    """Write a kit. The environment's data set is not asked: pictures of people travel by name only."""
+    """Write a kit. $FERTOOLS_DATA is ignored: pictures of people leave this machine only if named."""
     from fertools.verification.kit import IMAGES, write_kit
 
     dataset = data.load(source) if source else None

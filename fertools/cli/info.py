@@ -18,7 +18,7 @@ from fertools.runtime.environment import describe
 def command(as_json: bool, model: str | None) -> None:
     """Show versions, execution providers and devices.
 
-    Every provider of the installed onnxruntime is tried on the model. Paste the output into a bug report.
+    Every provider of the installed onnxruntime is tried on the model. Paste the output into bug reports.
     TensorFlow is not loaded.
     """
     facts = describe(model)

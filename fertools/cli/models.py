@@ -22,7 +22,7 @@ RIGHT = (1, 2)
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the networks that can be trained.
 
-    Published results are those of their authors, on the split that they name; measured ones are ours.
+    Published results are the authors', on the split that they name; measured results are ours.
     """
     if ctx.invoked_subcommand:
         if as_json:
@@ -63,7 +63,7 @@ def show(name: str, plot: Path | None, as_json: bool) -> None:
     else:
         built.summary(print_fn=click.echo)
         click.echo(network.text)
-        click.echo(f"Input: {network.input}. Multiply-adds: {network.multiply_adds:,} an image.")
+        click.echo(f"Input: {network.input}. Multiply-adds: {network.multiply_adds:,} per image.")
         for result in network.published:
             click.echo(f"Published: {result}.")
         for run in runs:

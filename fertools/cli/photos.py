@@ -1,4 +1,4 @@
-"""Photos: what ``fertools predict --find-faces`` does, and the options of all that find faces."""
+"""Photos: ``fertools predict --find-faces``, and the options of all commands that find faces."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ detector_option = click.option(
 min_confidence_option = click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    help="Leave out faces of which the detector is less sure.  [default: what is best for it]",
+    help="Leave out faces that the detector is less sure of, 0..1.  [default: depends on the detector]",
 )
 
 
 def make_finder(detector: str | None, min_confidence: float | None, **more: Any) -> FaceFinder:
-    """The finder that the options ask for."""
+    """Return the face finder that the options ask for."""
     from fertools.faces import FaceFinder
 
     return FaceFinder(detector, min_confidence=min_confidence, **more)
@@ -99,9 +99,9 @@ def document(face: Face, prediction: Prediction, info: ModelInfo) -> dict[str, A
 
 
 def _at_size(face: Face, info: ModelInfo) -> tuple[int, float] | None:
-    """For a small face the next smaller size that the model was measured at, or the smallest; its accuracy.
+    """Return the next smaller face size that was measured, or the smallest, and the accuracy there.
 
-    None for a large face, and of a model that was not measured so.
+    None for a large face, and for a model without such measurements.
     """
     sizes = {int(pixels): float(value) for pixels, value in info.accuracy.get("by_face_pixels", {}).items()}
     if not face.small or not sizes:
@@ -116,7 +116,7 @@ def mark(face: Face, prediction: Prediction) -> tuple[Sequence[float], str, str]
 
 
 def _line(name: str, face: Face, prediction: Prediction, top: int, info: ModelInfo) -> str:
-    """Tab-separated for programs, aligned for terminals."""
+    """Return a line: tab-separated for programs, aligned for terminals."""
     box = ",".join(map(str, face.box))
     note = ["small"] if face.small else []
     if (measured := _at_size(face, info)) is not None:
@@ -128,10 +128,10 @@ def _line(name: str, face: Face, prediction: Prediction, top: int, info: ModelIn
 
 
 def _places(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
-    """Where each photo is drawn to: its name in the folder.
+    """Return the file that each photo is drawn to: its name in the folder.
 
     Raises:
-        ConfigError: two photos have the same name, or one stands in the folder itself.
+        ConfigError: two photos have the same name, or one is in the folder itself.
     """
     if folder is None:
         return {}
@@ -146,7 +146,7 @@ def _places(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
             )
         if place.exists() and Path(path).exists() and place.samefile(path):
             raise ConfigError(
-                f"--draw {folder}: {path} stands there and would be replaced; name another folder"
+                f"--draw {folder}: {path} is in that folder and would be replaced; name another folder"
             )
         taken[place] = path
     return {path: place for place, path in taken.items()}

@@ -28,7 +28,7 @@ from fertools.runtime import Prediction, Predictor, to_face
 #: Images decoded and predicted at a time.
 BATCH = 64
 
-#: From these on a file is plainly not a crop: pixels of the shorter side, and the longer one's share of it.
+#: A file is plainly not a crop from these on: pixels of the shorter side; ratio of the longer to the shorter.
 LARGE_CROP = 200
 FAR_FROM_SQUARE = 1.25
 
@@ -76,10 +76,10 @@ def command(
     """Predict the expression on image files.
 
     IMAGE is a file that shows one face, cropped, or a folder, which is searched for image files.
-    Prints a line a file: the path, the label and its probability. Files that cannot be read are
-    named on stderr, the others go through, and the exit code is 1.
+    Prints one line per file: the path, the label and its probability. Files that cannot be read are
+    reported on stderr; the others are still predicted, and the exit code is 1.
 
-    With --find-faces IMAGE is a photo of any number of people, and there is a line a face, the
+    With --find-faces IMAGE is a photo of any number of people, and there is one line per face, the
     largest first: the path, the box (left, top, width, height in pixels), the label and its
     probability. A photo without a face has no line.
     """
@@ -113,7 +113,7 @@ def command(
 
 
 def _files(image: str) -> list[tuple[str, ImageError | None]]:
-    """The image files that an argument stands for, sorted; of a folder without the hidden ones."""
+    """Return the image files that an argument names, sorted; hidden files of a folder are left out."""
     folder = Path(image)
     if not folder.is_dir():
         return [(image, None)]
@@ -121,12 +121,12 @@ def _files(image: str) -> list[tuple[str, ImageError | None]]:
         path for path in folder.rglob("[!.]*") if path.suffix.lower() in PICTURES and path.is_file()
     )
     if not found:
-        return [(image, ImageError(f"{image}: the folder holds no image files"))]
+        return [(image, ImageError(f"{image}: there are no image files in this folder"))]
     return [(str(path), None) for path in found]
 
 
 def _hint(paths: Iterable[str]) -> None:
-    """Say so, once, if a file is plainly not the crop of a face."""
+    """Say so, once, if a file is plainly not a cropped face."""
     from PIL import Image
 
     for path in paths:
@@ -134,10 +134,10 @@ def _hint(paths: Iterable[str]) -> None:
             with open_regular(Path(path)) as file, Image.open(file) as image:
                 sides = sorted(image.size)
         except (OSError, ValueError, Image.DecompressionBombError, SyntaxError):
-            continue  # whoever decodes it says what is wrong
+            continue  # decoding it later says what is wrong
         if sides[0] >= LARGE_CROP and sides[1] > FAR_FROM_SQUARE * sides[0]:
             talk(
-                f"{_shown(path)} does not look like the crop of a face, which the network wants: "
+                f"{_shown(path)} does not look like a cropped face, which the network needs: "
                 "--find-faces finds the faces of a photo first."
             )
             return
@@ -146,7 +146,7 @@ def _hint(paths: Iterable[str]) -> None:
 def _predict(
     predictor: Predictor, paths: Iterator[tuple[str, ImageError | None]]
 ) -> Iterator[tuple[str, Outcome]]:
-    """Predict file by file in the given order, a batch in memory at a time."""
+    """Predict file by file in the given order, with one batch in memory at a time."""
     while chunk := [*islice(paths, BATCH)]:
         faces = []
         errors: list[ImageError | None] = []
@@ -163,7 +163,7 @@ def _predict(
 
 
 def _shown(path: str) -> str:
-    """The path as it can be printed: names that are not valid Unicode exist."""
+    """Return the path in printable form: file names need not be valid Unicode."""
     return click.format_filename(path)
 
 

@@ -16,7 +16,7 @@ from fertools.training import Run, TrainConfig
 if TYPE_CHECKING:
     from fertools.runtime import Prediction
 
-#: Network -> the default recipe, for what a few minutes on two cores allow. Small batches make more steps.
+#: Network -> the default recipe, cut down to a few minutes on two cores. Small batches make more steps.
 CONFIGS = {
     "compact": TrainConfig(model="compact", epochs=12, batch_size=32, augmentation="light"),
     "sequential": TrainConfig(epochs=5, batch_size=16),
@@ -30,7 +30,7 @@ STEPS = 6
     type=click.Path(path_type=Path, file_okay=False),
     default="quickstart",
     show_default=True,
-    help="Folder for everything that is made.",
+    help="Folder for everything that is written.",
 )
 @click.option(
     "--model",
@@ -44,8 +44,8 @@ def command(out: Path, model: str, as_json: bool) -> None:
     """Run the whole pipeline on synthetic faces.
 
     Draws faces, trains a network on them, exports it to ONNX and int8, verifies both against Keras, and
-    predicts. Takes a few minutes on two cores; nothing is downloaded. Run again, it goes on where it was
-    interrupted.
+    predicts. Takes a few minutes on two cores; nothing is downloaded. If interrupted, run it again: it
+    continues where it stopped.
     """
     step = _Steps()
     step("draw synthetic faces")
@@ -108,13 +108,13 @@ class _Steps:
 
 
 def _train(dataset: data.Dataset, path: Path, config: TrainConfig) -> Run:
-    """Train into ``path``, or go on there; a finished run is taken as it is."""
+    """Train into ``path``, or resume there; a finished run is used as it is."""
     if (path / "metrics.json").is_file():
-        talk(f"      {path} is finished already")
+        talk(f"      {path} is already finished")
         return _of(Run.open(path), config)
     from fertools.backend import select_device
 
-    device = select_device(config.device)  # before anything else imports Keras: it keeps the start quiet
+    device = select_device(config.device)  # before anything else imports Keras, so that it starts quietly
     from fertools.cli.common import train_with_progress
     from fertools.training.trainer import new_run
 
@@ -127,9 +127,13 @@ def _train(dataset: data.Dataset, path: Path, config: TrainConfig) -> Run:
 
 
 def _of(run: Run, config: TrainConfig) -> Run:
-    """``run``, if it is one of the network that is asked for; else RunError."""
+    """Return ``run`` if it is of the requested network.
+
+    Raises:
+        RunError: it is of another network.
+    """
     if run.config.model != config.model:
-        raise RunError(f"{run.path}: is a run of {run.config.model}; choose another folder with --out")
+        raise RunError(f"{run.path}: this is a run of {run.config.model}; choose another folder with --out")
     return run
 
 

@@ -24,7 +24,7 @@ from fertools.cli.common import (
 from fertools.cli.photos import detector_option, min_confidence_option
 from fertools.scoring import ENGINES, Scoring, score
 
-#: Seconds between two lines that tell how far it is, where there is no terminal.
+#: Seconds between two lines of progress where there is no terminal.
 PACE = 30.0
 
 
@@ -35,42 +35,56 @@ PACE = 30.0
     type=click.Path(path_type=Path),
     metavar="DIR",
     required=True,
-    help="Folder of Parquet files, e.g. predictions.parquet; the same again goes on with what is missing.",
+    help="Folder of Parquet files, e.g. predictions.parquet; the same command again adds what is missing.",
 )
 @model_option
 @precision_option
 @provider_option
 @views_option
-@click.option("--find-faces", is_flag=True, help="Look for faces in each picture, a row a face.")
+@click.option("--find-faces", is_flag=True, help="Look for faces in each picture; one row per face.")
 @detector_option
 @min_confidence_option
 @click.option(
-    "--image-column", metavar="NAME", help="Of a Parquet file.  [default: the only one that can hold images]"
+    "--image-column",
+    metavar="NAME",
+    help="Column of images of a Parquet file.  [default: the only one that can hold images]",
 )
-@click.option("--label-column", metavar="NAME", help="Of a Parquet file.  [default: label or emotion]")
 @click.option(
-    "--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True, help="Where it is done."
+    "--label-column", metavar="NAME", help="Column of labels of a Parquet file.  [default: label or emotion]"
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default=ENGINES[0],
+    show_default=True,
+    help="Where to compute: on this machine or on a Ray cluster.",
 )
 @click.option(
     "--address",
-    help="The Ray cluster's, e.g. auto or 10.0.0.1:6379.  [default: $RAY_ADDRESS, else this machine]",
+    help="Address of the Ray cluster, e.g. auto or 10.0.0.1:6379."
+    "  [default: $RAY_ADDRESS, else this machine]",
 )
-@click.option("--actors", type=click.IntRange(min=1), metavar="N", help="At most so many.  [default: as fit]")
+@click.option(
+    "--actors",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest number of Ray actors.  [default: as many as fit]",
+)
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads of onnxruntime, on Ray also the CPUs of an actor."
+    help="Threads of onnxruntime; on Ray also the CPUs per actor."
     "  [default: all that this process may use; 1 on Ray]",
 )
 @json_option
 def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
     """Score a data set into Parquet files.
 
-    SRC is a data set, a folder of pictures, a list of them (.txt or .lst, a path a line), a Parquet file with
-    a column of images, or a folder of such files. Each image becomes a row: path, box, label, probabilities,
-    the model and its digest; what cannot be read is a row with its error. Prints counts, and the accuracy
-    where the labels are known. Interrupted or killed, the same command goes on.
+    SRC is a data set, a folder of pictures, a list of them (.txt or .lst, one path per line), a Parquet file
+    with a column of images, or a folder of such files. Each image becomes a row: path, box, label,
+    probabilities, the model and its digest; an unreadable picture becomes a row with its error. Prints
+    counts, and the accuracy where the labels are known. If interrupted or killed, the same command continues.
     """
     if options["engine"] == "local" and (options["address"] or options["actors"]):
         raise click.UsageError("--address and --actors go with --engine ray.")
@@ -81,7 +95,7 @@ def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
         with _progress() as progress:
             summary = score(source, out, Scoring(**options), progress=progress)
     except KeyboardInterrupt:
-        talk(f"Interrupted; the same command goes on in {out}.")
+        talk(f"Interrupted; the same command continues in {out}.")
         raise SystemExit(130) from None
     rate = f", {progress.rows / (monotonic() - begin):,.0f} rows a second" if progress.rows else ""
     talk(f"Wrote {progress.rows:,} rows to {out}/{rate}; {summary.rows - progress.rows:,} were there before.")
@@ -96,7 +110,7 @@ def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
 
 
 class _Told:
-    """How far the scoring is, on stderr: a bar at a terminal, else a line now and then."""
+    """Show the progress of the scoring on stderr: a bar at a terminal, else a line now and then."""
 
     def __init__(self, bar: Any) -> None:
         self.rows = 0

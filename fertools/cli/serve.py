@@ -14,7 +14,12 @@ from fertools.serving import Settings, serve
 
 @click.command()
 @click.argument("model", required=False, type=click.Path())
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 is everybody's.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 accepts connections from other machines.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port.")
 @click.option(
     "--workers",
@@ -28,7 +33,7 @@ from fertools.serving import Settings, serve
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="Of onnxruntime, in each process.  [default: the processors that it may use]",
+    help="Threads of onnxruntime per process.  [default: the processors that it may use]",
 )
 @views_option
 @detector_option
@@ -38,7 +43,7 @@ from fertools.serving import Settings, serve
     type=click.IntRange(1),
     default=Settings.batch_size,
     show_default=True,
-    help="Images a run of the network, at most.",
+    help="Most images per run of the network.",
 )
 @click.option(
     "--max-delay",
@@ -46,14 +51,14 @@ from fertools.serving import Settings, serve
     default=Settings.max_delay,
     show_default=True,
     metavar="SECONDS",
-    help="An image waits so long for others to be run with.",
+    help="How long an image waits for others to share a run with.",
 )
 @click.option(
     "--queue-size",
     type=click.IntRange(1),
     default=Settings.queue_size,
     show_default=True,
-    help="Images in a process at the same time, at most; more are answered 503.",
+    help="Most images in a process at the same time; further requests are answered 503.",
 )
 @click.option(
     "--max-body",
@@ -61,7 +66,7 @@ from fertools.serving import Settings, serve
     default=Settings.max_body,
     show_default=True,
     metavar="BYTES",
-    help="Of a request.",
+    help="Largest body of a request.",
 )
 @click.option(
     "--max-pixels",
@@ -69,15 +74,15 @@ from fertools.serving import Settings, serve
     default=Settings.max_pixels,
     show_default=True,
     metavar="N",
-    help="Of a picture.",
+    help="Largest picture.",
 )
 def command(model: str | None, host: str, port: int, workers: int, **options: Any) -> None:
     """Serve a model over HTTP.
 
     MODEL is an export folder, an .onnx or .ort file, or a model that ships: sequential (the default) or
-    compact. It speaks the Open Inference Protocol v2 (so that tritonclient.http works), POST /predict takes a
-    picture, /metrics is for Prometheus, and / lists all. Requests are batched as they come. SIGTERM lets the
-    requests that are there be answered.
+    compact. The server speaks the Open Inference Protocol v2, so tritonclient.http works; POST /predict takes
+    a picture, /metrics is for Prometheus, and / lists all routes. Requests are batched as they arrive. On
+    SIGTERM it answers the requests that it has, then ends.
     """
     settings = Settings(model, **options)
     opened = Predictor(

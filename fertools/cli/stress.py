@@ -22,7 +22,9 @@ from fertools.evaluation.stress import Stress, stress
 @click.option(
     "--split", type=click.Choice(data.SPLITS), default="validation", show_default=True, help="Which images."
 )
-@click.option("--images", type=click.IntRange(1), help="So many of them, always the same.  [default: all]")
+@click.option(
+    "--images", type=click.IntRange(1), help="Number of images, always the same ones.  [default: all]"
+)
 @precision_option
 @click.option(
     "--plot",
@@ -42,9 +44,9 @@ def command(
 ) -> None:
     """Measure a model on worse images: small, blurred, noisy, badly lit.
 
-    MODEL is a run folder, an export folder, an .onnx, .ort or .keras file. Each of the changes that a camera,
-    a codec, a detector or the light make is applied to the split at three severities, the same in every call.
-    The mean stands beside the clean accuracy.
+    MODEL is a run folder, an export folder, or an .onnx, .ort or .keras file. Changes that a camera, a codec,
+    a detector or the light makes are applied to the split at three severities, the same in every call. Their
+    mean accuracy is printed beside the clean one.
     """
     network = open_network(model, precision)
     dataset = data.load(source or default_source())
@@ -65,7 +67,7 @@ def command(
 
 
 def _progress(steps: Iterable[Any], count: int) -> Iterable[Any]:
-    """A bar on stderr, at a terminal alone."""
+    """Return a progress bar on stderr, if that is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -76,7 +78,7 @@ def _progress(steps: Iterable[Any], count: int) -> Iterable[Any]:
 
 
 def _print(found: Stress) -> None:
-    """The table, worst change first."""
+    """Return the table, worst change first."""
     from rich.console import Console
     from rich.table import Table
 

@@ -36,7 +36,7 @@ from fertools.training.sweep import Sweep, grid
     required=True,
     multiple=True,
     help="Values of one of the options below, e.g. learning_rate=0.1,0.01; given several times, all"
-    " combinations. Where a value has commas, put semicolons between.",
+    " combinations. Separate values that contain commas by semicolons.",
 )
 @data_option
 @click.option(
@@ -44,7 +44,7 @@ from fertools.training.sweep import Sweep, grid
     type=click.Path(path_type=Path),
     metavar="DIR",
     required=True,
-    help="Folder of the runs; the same again goes on with what is unfinished.",
+    help="Folder of the runs; the same command again continues what is unfinished.",
 )
 @new_run_options
 @engine_options
@@ -65,10 +65,9 @@ def command(
 ) -> None:
     """Train over a grid of options and compare the runs.
 
-    Each combination is a run folder in DIR. They are trained one after the other, or with --engine ray on all
-    processors or GPUs of a cluster. The same command goes on with an interrupted sweep, and values may be
-    added. A run that fails stands in the table with its reason and does not stop the others; the exit code is
-    then 1.
+    Each combination is a run folder in DIR. The runs are trained one after the other, or with --engine ray on
+    all processors or GPUs of a cluster. The same command continues an interrupted sweep, and values may be
+    added. A run that fails is listed with its reason and does not stop the others; the exit code is then 1.
     """
     check_other_data(other_data, weights)
     configs = _configs(settings, recipe, options, seeds)
@@ -87,7 +86,7 @@ def command(
             if failure:
                 failed.append(name)
     except KeyboardInterrupt:
-        talk(f"Interrupted; the same command goes on in {out}.")
+        talk(f"Interrupted; the same command continues in {out}.")
         raise SystemExit(130) from None
     comparison = compare([out])
     begun = any(entry.histories for entry in comparison.entries)
@@ -100,7 +99,7 @@ def command(
 def _configs(
     settings: Sequence[str], recipe: str | None, options: dict[str, Any], seeds: int | None
 ) -> dict[str, TrainConfig]:
-    """The sweep's runs, by their folders in it. Wrong settings are usage errors."""
+    """Return the configurations of the sweep by run folder. Wrong settings are usage errors."""
     try:
         points = grid(settings)
     except ConfigError as error:
@@ -109,7 +108,7 @@ def _configs(
     for point, values in points.items():
         for name in values:
             if options[name] is not None:
-                raise click.UsageError(f"{name} is given by --set and by itself; take one of the two.")
+                raise click.UsageError(f"{name} is given both by --set and as an option; use one of the two.")
         config = chosen_config(recipe, options | values)
         if seeds:
             several = seeded(config, seeds)

@@ -39,29 +39,38 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "epochs": (int, "Passes over the training images."),
     "batch_size": (int, "Images per step."),
     "optimizer": (click.Choice(OPTIMIZERS), "Optimizer."),
-    "momentum": (float, "Nesterov momentum of sgd; 0 switches it off."),
+    "momentum": (float, "Nesterov momentum of SGD; 0 switches it off."),
     "learning_rate": (float, "Peak of the learning rate."),
     "schedule": (click.Choice(SCHEDULES), "Learning-rate schedule."),
     "learning_rate_decay": (float, "The rate is divided by 1 + this x step; 0 switches it off."),
     "learning_rate_steps": (str, "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."),
     "warmup_epochs": (int, "Epochs of linear warm-up before the cosine, at most a tenth of all."),
-    "plateau_factor": (float, "What the plateau schedule multiplies the rate by."),
-    "plateau_patience": (int, "Epochs without a lower validation loss before it does."),
+    "plateau_factor": (float, "Factor by which the plateau schedule multiplies the learning rate."),
+    "plateau_patience": (
+        int,
+        "Epochs without a lower validation loss before the plateau schedule lowers the rate.",
+    ),
     "weight_decay": (float, "Decoupled decay of kernels; 0 switches it off."),
     "label_smoothing": (float, "Share of the target spread over all classes."),
     "augmentation": (click.Choice(tuple(AUGMENTATIONS)), "Random changes of the training images."),
-    "camera": (float, "Share of the images degraded as by a bad camera; teachers see them as they were."),
-    "camera_kinds": (str, "Which of its changes are made, with commas."),
-    "camera_strength": (float, "What the strongest of its changes are multiplied by."),
-    "mixup": (float, "Blend pairs of images by shares from Beta(a, a); 0 blends none."),
-    "dropout_scale": (float, "The network's dropout rates are multiplied by this; 0 drops nothing."),
+    "camera": (float, "Share of the images degraded as by a bad camera; teachers see the originals."),
+    "camera_kinds": (str, "The camera's degradations to use, separated by commas."),
+    "camera_strength": (float, "Factor on the strength of the camera's degradations."),
+    "mixup": (float, "Mixup: blend pairs of images by shares from Beta(a, a); 0 switches it off."),
+    "dropout_scale": (float, "Factor on the network's dropout rates; 0 switches dropout off."),
     "class_balance": (click.Choice(BALANCES), "Class balancing."),
-    "early_stopping": (int, "Stop after so many epochs without a better accuracy; 0 never does."),
+    "early_stopping": (int, "Stop after this many epochs without a better accuracy; 0 never stops early."),
     "ema": (float, "Momentum of the moving average of the weights; 0 switches it off."),
-    "start_share": (float, "Share of the weights of --weights in the saved ones; 0 keeps none."),
+    "start_share": (
+        float,
+        "Average the saved weights with those of --weights, which get this share; 0 is no average.",
+    ),
     "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where the processor has it."),
     "device": (click.Choice(DEVICES), "Where to train; auto is the GPU if there is one."),
-    "devices": (click.Choice(DEVICE_COUNTS), "Split each batch over all such devices, on JAX."),
+    "devices": (
+        click.Choice(DEVICE_COUNTS),
+        "Use one device, or split each batch over all of them (JAX only).",
+    ),
     "seed": (int, "Random seed."),
 }
 
@@ -71,9 +80,9 @@ def _weights(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of a new run: where it starts, and one for each field of TrainConfig.
+    """Add the options of a new run: where it starts, and one for each field of TrainConfig.
 
-    The help of a field ends with the default recipe's value.
+    The help of a field ends with its value in the default recipe.
     """
     for name, (kind, text) in reversed(OPTIONS.items()):
         value = getattr(TrainConfig, name)
@@ -84,18 +93,18 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--recipe",
             type=click.Choice(RECIPES),
-            help="Values of the options below: ours, or published ones.",
+            help="Defaults of the options below: ours, or the published ones of the network.",
         ),
         click.option(
             "--seeds",
             type=click.IntRange(1),
             metavar="N",
-            help="Train N runs into RUN/seed-..., with this and the next seeds.  [default: one run]",
+            help="Train N runs into RUN/seed-..., with consecutive seeds from --seed.  [default: one run]",
         ),
         click.option(
             "--other-data",
             is_flag=True,
-            help="Weights or teachers were trained on other data than --data, and that is meant.",
+            help="Accept weights or teachers that were trained on other data than --data.",
         ),
         click.option(
             "--weights",
@@ -109,7 +118,7 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-#: Where several runs are trained, and where they are if nothing else is said.
+#: Where several runs can be trained; the first is the default.
 ENGINES = ("local", "ray")
 HERE: Mapping[str, Any] = {"engine": ENGINES[0], "address": None, "cpus": 1, "gpus": None}
 
@@ -128,7 +137,7 @@ tensorboard_option = click.option(
 
 
 def engine_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that say where several runs are trained; the command gets them as one, ``engine``."""
+    """Add the options for where several runs are trained; the command receives them as one, ``engine``."""
 
     @functools.wraps(function)
     def command(
@@ -145,13 +154,18 @@ def engine_options(function: Callable[..., None]) -> Callable[..., None]:
             "gpus",
             type=click.FloatRange(min=0),
             metavar="N",
-            help="On Ray.  [default: 1 if the cluster has any]",
+            help="GPUs per run on Ray.  [default: 1 if the cluster has any]",
         ),
         click.option(
-            "--cpus-per-run", "cpus", type=click.IntRange(min=1), metavar="N", help="On Ray.  [default: 1]"
+            "--cpus-per-run",
+            "cpus",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="CPUs per run on Ray.  [default: 1]",
         ),
         click.option(
-            "--address", help="The Ray cluster's, e.g. auto.  [default: $RAY_ADDRESS, else this machine]"
+            "--address",
+            help="Address of the Ray cluster, e.g. auto.  [default: $RAY_ADDRESS, else this machine]",
         ),
         click.option(
             "--engine",
@@ -168,7 +182,7 @@ def engine_options(function: Callable[..., None]) -> Callable[..., None]:
 def train_all(
     jobs: Mapping[str, Job], *, engine: str, address: str | None, cpus: int, gpus: float | None
 ) -> Iterator[End]:
-    """Complete ``jobs``, telling how it goes; gives the end of each."""
+    """Complete ``jobs`` and report their progress; returns how each ended."""
     if engine == "ray":
         ends = on_ray(jobs, address=address, cpus=cpus, gpus=gpus)
     else:
@@ -191,9 +205,9 @@ def _best_epoch(run: Run) -> str:
 
 
 def chosen_config(name: str | None, options: dict[str, Any]) -> TrainConfig:
-    """The recipe ``name`` with the options that were given.
+    """Return the recipe ``name`` with the given options applied.
 
-    A wrong value is a usage error, and so is an option that would do nothing, even with its default value.
+    A wrong value is a usage error; so is an option that would have no effect, even with its default value.
     """
     changes = {option: value for option, value in options.items() if value is not None}
     try:
@@ -201,15 +215,17 @@ def chosen_config(name: str | None, options: dict[str, Any]) -> TrainConfig:
         for option, why in idle_options(fields).items():
             if option in changes:
                 flag = f"--{option.replace('_', '-')}"
-                raise click.UsageError(f"{flag}: does nothing with {why}; leave it out.")
-            fields[option] = getattr(TrainConfig, option)  # the recipe's was for what has been changed
+                raise click.UsageError(f"{flag}: has no effect with {why}; leave it out.")
+            fields[option] = getattr(
+                TrainConfig, option
+            )  # the recipe's value belongs to the option that was changed
         return TrainConfig(**fields)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
 
 
 def check_other_data(other_data: bool, weights: str | None, teachers: Sequence[Path] = ()) -> None:
-    """Raise click.UsageError if ``--other-data`` was given and there is nothing that it can be about."""
+    """Raise click.UsageError if ``--other-data`` was given without weights or teachers."""
     if other_data and not weights and not teachers:
         raise click.UsageError("--other-data goes with --weights or teachers.")
 
@@ -228,7 +244,7 @@ def start_runs(
     tensorboard: bool,
     as_json: bool,
 ) -> None:
-    """Make one run, or one for each seed, and train what was made."""
+    """Create one run, or one per seed, and train."""
     check_other_data(other_data, weights, teachers)
     source = source or default_source()
     if out:
@@ -245,7 +261,7 @@ def start_runs(
     configs = {path: config}
     if seeds:
         configs = {seed_folder(path, each.seed): each for each in seeded(config, seeds)}
-    # All are made before the first is trained, so that an interruption leaves what --resume needs.
+    # All runs are created before the first is trained, so that --resume finds them after an interruption.
     runs = [
         new_run(
             place,
@@ -271,7 +287,7 @@ def resume_runs(
     tensorboard: bool,
     as_json: bool,
 ) -> None:
-    """Go on with the run at ``path``, or with all unfinished ones of a folder of seeds."""
+    """Resume the run at ``path``, or all unfinished runs of a folder of seeds."""
     runs = open_runs(path)
     if len(runs) == 1:
         runs[0].check_unfinished()
@@ -281,7 +297,7 @@ def resume_runs(
 
 
 def _prepare(config: TrainConfig, source: str) -> tuple[Device, data.Dataset]:
-    """Choose the device and read the data, saying so."""
+    """Choose the device and read the data, and report both."""
     from fertools.backend import import_keras, select_device
 
     import_keras()
@@ -305,7 +321,7 @@ def _train(
     tensorboard: bool,
     as_json: bool,
 ) -> None:
-    """Train the unfinished ones of ``runs``, which lie in ``path``, and report all of them."""
+    """Train the unfinished runs among ``runs``, which are in ``path``, and report all of them."""
     from fertools.cli.common import train_with_progress
 
     waiting = [run for run in runs if not run.finished]
@@ -321,10 +337,10 @@ def _train(
         try:
             train_with_progress(run, dataset, tensorboard=tensorboard)
         except KeyboardInterrupt:
-            talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))}")
+            talk(f"Interrupted; continue with: fertools train --resume {shlex.quote(str(path))}")
             raise SystemExit(130) from None
         except WriteError:
-            talk(f"Once that is mended, go on with: fertools train --resume {shlex.quote(str(path))}")
+            talk(f"Once that is fixed, continue with: fertools train --resume {shlex.quote(str(path))}")
             raise
         metrics = run.metrics
         talk(
@@ -349,28 +365,30 @@ def _train(
 def _train_on_ray(
     path: Path, runs: Sequence[Run], source: str, engine: Mapping[str, Any], tensorboard: bool
 ) -> None:
-    """Train ``runs``, which lie in ``path``, side by side. Raises RunError if one fails."""
+    """Train ``runs``, which are in ``path``, side by side.
+
+    Raises:
+        RunError: a run failed.
+    """
     jobs = {run.name: Job(run.path, run.config, source, tensorboard=tensorboard) for run in runs}
     try:
         failures = {name: failure for name, failure in train_all(jobs, **engine) if failure}
     except KeyboardInterrupt:
-        talk(f"Interrupted; go on with: fertools train --resume {shlex.quote(str(path))} --engine ray")
+        talk(f"Interrupted; continue with: fertools train --resume {shlex.quote(str(path))} --engine ray")
         raise SystemExit(130) from None
     if failures:
-        raise RunError(f"{path}: {len(failures)} of {len(runs)} runs failed; go on with --resume {path}")
+        raise RunError(f"{path}: {len(failures)} of {len(runs)} runs failed; continue with --resume {path}")
 
 
 def _lasting(source: str) -> str:
-    """The source as it is found again from another folder."""
+    """Return the source so that it is found from another folder too."""
     return source if source == data.synthetic.NAME else os.path.abspath(source)
 
 
 @click.command()
 @data_option
 @out_option
-@click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run."
-)
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue an interrupted run.")
 @new_run_options
 @engine_options
 @tensorboard_option
@@ -390,9 +408,9 @@ def command(
 ) -> None:
     """Train a network into a run folder.
 
-    Prints the run folder's path. An interrupted run goes on from its last finished epoch with
-    --resume, and ends as if it had never been interrupted; so does a folder of --seeds, with all that is
-    unfinished in it.
+    Prints the path of the run folder. With --resume an interrupted run continues from its last finished
+    epoch and ends as if it had never been interrupted; a folder of --seeds continues with all of its
+    unfinished runs.
     """
     if resume:
         if (
@@ -404,7 +422,7 @@ def command(
             or any(value is not None for value in options.values())
         ):
             raise click.UsageError(
-                "--resume keeps the run's own options; only --data, --tensorboard and --json go with it."
+                "--resume uses the options of the run; only --data, --tensorboard and --json go with it."
             )
         resume_runs(resume, source, engine=engine, tensorboard=tensorboard, as_json=as_json)
     else:
@@ -437,14 +455,14 @@ def command(
     type=float,
     default=DistillConfig.temperature,
     show_default=True,
-    help="Softens the probabilities of both before they are compared.",
+    help="Temperature that softens the probabilities of teachers and student before they are compared.",
 )
 @click.option(
     "--label-share",
     type=float,
     default=DistillConfig.label_share,
     show_default=True,
-    help="Share of the loss that comes from the labels.",
+    help="Share of the labels in the loss; the teachers have the rest.",
 )
 @data_option
 @out_option
@@ -468,9 +486,9 @@ def distill(
 ) -> None:
     """Train a network to answer like others.
 
-    It sees what its teachers see, augmented images of the same data, and learns their probabilities beside
-    the labels; images that --camera degrades, they see as they were. The run keeps copies of its teachers:
-    fertools train --resume RUN goes on without them.
+    Student and teachers see the same augmented images, and the student learns the teachers' probabilities
+    beside the labels. Of images that --camera degrades, teachers see the originals. The run keeps copies of
+    its teachers, so fertools train --resume RUN does not need them any more.
     """
     config = chosen_config(recipe, options)
     try:
@@ -478,7 +496,7 @@ def distill(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     if not label_share and options["label_smoothing"] is not None:
-        raise click.UsageError("--label-smoothing: does nothing with --label-share 0; leave it out.")
+        raise click.UsageError("--label-smoothing: has no effect with --label-share 0; leave it out.")
     start_runs(
         config,
         source,

@@ -53,7 +53,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     default=320,
     show_default=True,
     metavar="PIXELS",
-    help="The detector sees frames this large; more finds smaller faces and takes longer.",
+    help="Longer side of the frames that the detector sees; larger finds smaller faces and takes longer.",
 )
 @click.option(
     "--every",
@@ -61,7 +61,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     default=5,
     show_default=True,
     metavar="N",
-    help="Look for faces in every Nth frame, and follow them in between.",
+    help="Run the detector on every Nth frame, and track faces in between.",
 )
 @click.option(
     "--smooth",
@@ -69,14 +69,20 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     default=0.5,
     show_default=True,
     metavar="SECONDS",
-    help="Time constant of the mean over a track's probabilities; 0 for none.",
+    help="Time constant of the smoothing over a track's probabilities; 0 is no smoothing.",
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each step."
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of the detector and of the network.",
 )
 @click.option("--size", type=_Size(), metavar="WIDTHxHEIGHT", help="Size of the frames on stdin.")
-@click.option("--rate", type=click.FloatRange(min=1), help="Frames a second on stdin.  [default: 25]")
-@click.option("--live", is_flag=True, help="Stdin is live: drop what comes while a frame is worked on.")
+@click.option("--rate", type=click.FloatRange(min=1), help="Frames per second on stdin.  [default: 25]")
+@click.option(
+    "--live", is_flag=True, help="Stdin is live: drop the frames that arrive while one is being processed."
+)
 @click.option(
     "--draw", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Annotated video, .mp4."
 )
@@ -85,7 +91,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     "table",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Table of all lines.",
+    help="Write all lines as a CSV table, too.",
 )
 def command(
     source: str,
@@ -105,16 +111,16 @@ def command(
 ) -> None:
     """Predict the expressions in a video or from a camera.
 
-    SRC is a video file, a camera's number, a network stream's URL, or - for raw RGB24 frames on
-    stdin. Prints a line of JSON for each face in each frame: time in seconds, frame, track (the
+    SRC is a video file, the number of a camera, the URL of a stream, or - for raw RGB24 frames on
+    stdin. Prints one line of JSON for each face in each frame: time in seconds, frame, track (the
     same number for the same face), box (left, top, width, height in pixels), label and
-    probabilities, smoothed over the track. Ends with the video or by Ctrl-C, with a summary; the
-    files are whole then. Needs the extra faces.
+    probabilities, smoothed over the track. At the end of the video or on Ctrl-C it prints a summary
+    and completes the files. Needs the extra faces.
     """
     if source != "-" and (size or rate or live):
         raise click.UsageError("--size, --rate and --live are for frames on stdin (SRC -).")
     if source == "-" and size is None:
-        raise click.UsageError("Frames on stdin need their size: --size 640x480.")
+        raise click.UsageError("Frames on stdin need a size, e.g. --size 640x480.")
     finder = make_finder(detector, min_confidence, longest_side=longest_side)
     from fertools.faces import Tracker, Video
     from fertools.faces.detectors import opencv
@@ -140,7 +146,7 @@ def command(
             try:
                 for output in outputs:
                     output.write(index, moment, pixels, faces)
-            except BrokenPipeError:  # whoever reads the lines has had enough
+            except BrokenPipeError:  # the reader has closed the pipe
                 sys.stdout = None
                 break
     summary.tell(video.dropped)
@@ -152,7 +158,7 @@ def command(
 
 
 class Summary:
-    """What a video had in it, for the person at the terminal."""
+    """The summary of a video, for stderr."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -174,9 +180,8 @@ class Summary:
         drops = f", {dropped:,} dropped" if dropped else ""
         rate = self.frames / max(seconds, 1e-9)
         faces = f"{len(self.tracks)} face{'' if len(self.tracks) == 1 else 's'}"
-        talk(
-            f"{self.frames:,} frames{drops}, {self.last:.1f} s of video, {rate:.1f} frames a second; {faces}"
-        )
+        video = f"{self.frames:,} frames{drops}, {self.last:.1f} s of video"
+        talk(f"{video}, {rate:.1f} frames per second; {faces}")
         for track, labels in sorted(self.tracks.items()):
             total = labels.total()
             shares = ", ".join(f"{label} {count / total:.0%}" for label, count in labels.most_common())
@@ -184,7 +189,7 @@ class Summary:
 
 
 class Output(Protocol):
-    """Where frames and faces go."""
+    """An output of frames and faces."""
 
     def write(self, index: int, moment: float, pixels: Any, faces: Sequence[TrackedFace]) -> None:
         """Take a frame: its number, its time in seconds, uint8 (h, w, 3), its faces."""
@@ -194,7 +199,7 @@ class Lines:
     """JSON lines on stdout."""
 
     def write(self, index: int, moment: float, pixels: Any, faces: Sequence[TrackedFace]) -> None:
-        """Print a line a face; they go out with the frame."""
+        """Print one line per face, and flush them with the frame."""
         for face in faces:
             line = {"time": round(moment, 3), "frame": index, **face.to_dict()}
             sys.stdout.write(json.dumps(line) + "\n")
@@ -255,7 +260,7 @@ def _drawing(path: Path, video: Video) -> Iterator[_Drawing]:
 
 @contextmanager
 def _file(path: Path) -> Iterator[Path]:
-    """`files.replacing` with a line for what the file system says."""
+    """As ``files.replacing``, with one line for an error of the file system."""
     try:
         with files.replacing(path) as temporary:
             yield temporary
@@ -267,7 +272,7 @@ def _file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _until_signal(video: Video) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the video instead of the program."""
+    """Let Ctrl-C and SIGTERM end the video instead of the program."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -11,7 +11,7 @@ from fertools.cli.export import serve_hint, web_options
 from fertools.runtime.location import find_model
 from fertools.web import WebConfig, check_replaceable, gather, write_page
 
-#: The model of a page that names none: the smallest, since whoever opens the page has to download it.
+#: The default model of a page: the smaller one, since every visitor downloads it.
 DEFAULT = "compact"
 
 

@@ -75,7 +75,7 @@ class FinishedRun:
     def __post_init__(self) -> None:
         if not self.run.finished:
             path = self.run.path
-            raise RunError(f"{path}: not finished; go on with 'fertools train --resume {path}'")
+            raise RunError(f"{path}: not finished; continue with 'fertools train --resume {path}'")
 
     @property
     def name(self) -> str:

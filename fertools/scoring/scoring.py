@@ -89,7 +89,7 @@ class Scoring:
 
 
 def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progress | None = None) -> Summary:
-    """Score every image of a source into a folder of Parquet files, or go on with it.
+    """Score every image of a source into a folder of Parquet files, or continue with it.
 
     Memory does not grow with the number of images, but for a data set that `fertools.data` reads as a whole.
     A part that is in `out` already is not done again; interrupted or killed, the same call goes on, and no

@@ -161,7 +161,7 @@ class TrainConfig:
             )
         for name, why in idle_options(self.to_dict()).items():
             if getattr(self, name) != getattr(TrainConfig, name):
-                raise ConfigError(f"{name}={getattr(self, name)}: does nothing with {why}; leave it out")
+                raise ConfigError(f"{name}={getattr(self, name)}: has no effect with {why}; leave it out")
 
         try:
             good = all(epoch > 0 and 0 < factor < 1000 for epoch, factor in self.rate_factors().items())

@@ -99,7 +99,7 @@ class Run:
     def check_free(path: Path) -> None:
         """Raise RunError unless a run folder can be made at ``path``: only an empty folder may be there."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path}: is there already; choose another folder, or go on with --resume {path}")
+            raise RunError(f"{path}: already exists; choose another folder, or continue with --resume {path}")
 
     @staticmethod
     def next_path(root: Path, name: str) -> Path:

@@ -50,7 +50,7 @@ class Job:
 
 
 def complete(job: Job, train: Train | None = None) -> None:
-    """Make the run and train it, or go on with it. Raises what ``new_run`` and ``train`` raise."""
+    """Make the run and train it, or continue with it. Raises what ``new_run`` and ``train`` raise."""
     from fertools.backend import import_keras, select_device
 
     import_keras()

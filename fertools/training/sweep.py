@@ -92,7 +92,7 @@ class Sweep:
         if is_sweep(path):
             sweep._check_same(configs, dataset, weights)
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path}: is there already and no sweep; choose another folder")
+            raise RunError(f"{path}: exists already and is no sweep; choose another folder")
         document = {
             "schema_version": SCHEMA_VERSION,
             "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
