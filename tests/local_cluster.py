@@ -5,6 +5,9 @@ import time
 
 import pytest
 
+#: Seconds after which a test gives up. A busy machine takes a minute to start several TensorFlow processes.
+PATIENCE = 300
+
 MARKS = [
     pytest.mark.slow,
     # Ray leaves sockets and log files to the garbage collector, and calls what it has itself deprecated.
@@ -31,7 +34,7 @@ def in_thread(call):
     thread.start()
 
     def wait():
-        thread.join(120)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
         if isinstance(outcome[0], BaseException):
             raise outcome[0]
@@ -41,7 +44,7 @@ def in_thread(call):
 
 
 def wait_for(condition):
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)

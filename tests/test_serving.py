@@ -261,7 +261,7 @@ def test_several_workers_and_sigterm_loses_nothing(model, expected):
         with httpx.Client() as client:
             while not closed.is_set():
                 try:
-                    answer = client.post(f"{server.url}/predict", content=png(FACES[0]), timeout=20)
+                    answer = client.post(f"{server.url}/predict", content=png(FACES[0]), timeout=60)
                 except httpx.TransportError as error:
                     failures.append(error)
                     return

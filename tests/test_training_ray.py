@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_training
 from click.testing import CliRunner
-from local_cluster import MARKS, in_thread, wait_for
+from local_cluster import MARKS, PATIENCE, in_thread, wait_for
 
 from fertools.cli import main
 from fertools.data import write
@@ -104,7 +104,7 @@ def test_a_run_goes_on_elsewhere(cluster, tmp_path, monkeypatch):
     moved, stayed = sorted((epochs(name) for name in RUNS), key=lambda found: found[0][1] != there)
     assert moved == [(1, there), (2, there), (2, left), (3, left)]
     assert stayed == [(1, left), (2, left), (3, left)]
-    _, errors = local.communicate(timeout=100)
+    _, errors = local.communicate(timeout=PATIENCE)
     assert local.returncode == 0, errors
     for name in RUNS:
         ray, here = Run(Path("ray", name)), Run(Path("local", name))

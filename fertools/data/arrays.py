@@ -21,7 +21,7 @@ _BATCH = 2048
 
 
 def load(path: Path) -> dict[str, Array]:
-    """The arrays of an .npz file by name, or the array of an .npy file under the name ``""``.
+    """Read the arrays of an .npz file by name, or the array of an .npy file under the name ``""``.
 
     Raises:
         DataError: the file cannot be read as that, or needs pickle.
@@ -45,9 +45,9 @@ def load(path: Path) -> dict[str, Array]:
 
 
 def _array(entry: object, name: str) -> Array:
-    """An entry of an archive, which numpy gives as bytes where it is no array."""
+    """Return an entry of an archive; numpy returns bytes for one that is not an array."""
     if not isinstance(entry, np.ndarray):
-        raise ValueError(f"its entry {name!r} is no array")
+        raise ValueError(f"its entry {name!r} is not an array")
     return entry
 
 
@@ -128,7 +128,7 @@ def as_codes(array: Array, count: int, where: str) -> Bytes:
 
 
 def check_rows(images: Bytes, codes: Bytes, path: Path) -> None:
-    """Hold the number of labels, or of usage codes, against the number of images.
+    """Check that there are as many labels, or usage codes, as images.
 
     Raises:
         DataError: they differ, or there are no images.

@@ -1,7 +1,7 @@
 """The CSV files of the 2013 contest: ``fer2013.csv`` and ``icml_face_data.csv``.
 
-Both have a row an image: the label as a digit, 2304 pixels separated by blanks, and the usage. They differ in
-the order of the columns and in blanks within the header, so columns are found by name.
+Both have one row per image: the label as a digit, 2304 pixels separated by blanks, and the usage. They differ
+in the order of the columns and in blanks within the header, so columns are found by name.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fertools.errors import DataError
 from fertools.reading import open_regular
 
 _PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
-#: Rows parsed at a time: enough to outweigh numpy's cost of a call, few enough for a processor's cache.
+#: Rows parsed at a time: enough to amortize numpy's cost per call, few enough for a processor's cache.
 _BLOCK: Final = 8
 
-#: Bytes of a row, at most: more than ten times what the digits and blanks of one take.
+#: Most bytes of a row: more than ten times what its digits and blanks need.
 _LONGEST: Final = 1 << 17
 
 #: As digits, or as the floating-point numbers that tools make of a column with gaps: 0 and 0.0.
@@ -92,7 +92,7 @@ def write(dataset: Dataset, path: Path) -> None:
 
 
 def _columns(path: Path, header: bytes) -> dict[str, int]:
-    """Positions of the columns by name in lower case, and their number as ``count``."""
+    """Return the positions of the columns by lower-case name, and their number as ``count``."""
     names = [_field(name).lower() for name in header.removeprefix(b"\xef\xbb\xbf").split(b",")]
     known = (b"emotion", b"pixels", b"usage")
     for name in known:
@@ -124,13 +124,13 @@ def _pixels(path: Path, block: list[tuple[int, bytes]]) -> bytes:
 def _parse(fields: list[bytes]) -> Bytes | None:
     """Fields of 2304 numbers 0..255, of up to three digits and separated by blanks, as uint8 (n * 2304,).
 
-    Works on all characters at once: each digit takes in the one or two digits before it, and what stands at
-    the last digit of every number is its value. Faster and stricter than ``numpy.fromstring``.
+    Works on all characters at once: each digit adds the one or two digits before it, so the last digit of
+    every number ends up with its value. Faster and stricter than ``numpy.fromstring``.
 
     Returns:
-        None if there is anything else.
+        None if the fields hold anything else.
     """
-    # Filled up so that every digit has three characters before it and one behind.
+    # Padded so that every digit has three characters before it and one after it.
     text = np.frombuffer(b"   %b " % b" ".join(fields), dtype=np.uint8)
     digit = text - np.uint8(ord("0"))
     is_digit = digit < 10
@@ -151,7 +151,7 @@ def _parse(fields: list[bytes]) -> Bytes | None:
 
 
 def _patiently(path: Path, row: int, field: bytes) -> bytes:
-    """The pixels of one row, for what is unusual (tabs, leading zeros) and to name what is wrong."""
+    """Parse one row slowly: for unusual spacing (tabs, leading zeros) and to report what is wrong."""
     words = field.split()
     odd = next((word for word in words if not word.isdigit() or len(word) > 9 or int(word) > 255), None)
     if odd is not None:
@@ -174,7 +174,7 @@ def _text(field: bytes) -> str:
 def _lines(images: Bytes) -> Iterator[bytes]:
     """The pixels of each image as decimal numbers separated by blanks.
 
-    Each grey level's text stands in a table of four bytes, filled up with NULs that are then dropped: that
+    Each grey level's text comes from a table of four bytes, padded with NULs that are then dropped: that
     takes a tenth of the time of joining strings.
     """
     table = np.frombuffer(

@@ -1,4 +1,4 @@
-"""Labelled faces in memory, and the three splits they fall into."""
+"""Labelled faces in memory, and their three splits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Dataset:
         notes: what was done to the source on the way, e.g. a split that was drawn.
 
     Raises:
-        DataError: an array's dtype, shape or values are others than these.
+        DataError: an array has another dtype, shape or values.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Dataset:
                 raise DataError(
                     f"{self.name}: {field} must be uint8 {shape}, got {array.dtype} {array.shape}; convert it"
                 )
-            # The fingerprint and the image ids are computed once: nothing may change under them.
+            # The fingerprint and the image ids are computed once, so the arrays must not change.
             view = array.view()
             view.flags.writeable = False
             object.__setattr__(self, field, view)
@@ -96,9 +96,9 @@ class Dataset:
         return self._select(name, self.usage == _code(name))
 
     def deduplicated(self, name: str) -> Split:
-        """The images of one split that do not stand, byte for byte, in another split too.
+        """Return the images of one split that are not, byte for byte, in another split too.
 
-        Images that a split holds twice stay twice.
+        Duplicates within the split stay.
 
         Raises:
             ConfigError: there is no split of that name.
@@ -109,16 +109,16 @@ class Dataset:
         return self._select(name, rows)
 
     def with_note(self, note: str) -> Dataset:
-        """The same with one more note."""
+        """Return the data set with one more note."""
         return replace(self, notes=(*self.notes, note))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Split -> number of its images, of all splits."""
+        """Number of images of every split."""
         return {name: int(np.count_nonzero(self.usage == code)) for code, name in enumerate(SPLITS)}
 
     def only_in(self, name: str) -> npt.NDArray[np.bool_]:
-        """Which images of one split stand in no other: bool, a value an image of ``split(name)``."""
+        """Mark the images of one split that are in no other: bool, one value per image of ``split(name)``."""
         inside = self.usage == _code(name)
         return ~np.isin(self.image_ids[inside], self.image_ids[~inside])
 

@@ -1,7 +1,8 @@
 """Draw faces from numbers, many at a time, by signed distances.
 
-Only ``+ - * /``, square root, comparison and selection are used, which IEEE 754 rounds alike everywhere.
-No sums over an axis, exponentials or sines, whose last bits differ between processors: pixels would too.
+Only ``+ - * /``, square root, comparison and selection are used, which IEEE 754 rounds the same way
+everywhere. Sums over an axis, exponentials and sines are avoided: their last bits, and so pixels, differ
+between processors.
 """
 
 from __future__ import annotations

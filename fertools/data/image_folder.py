@@ -22,7 +22,7 @@ CLASS_NAMES: Final = (
     | {str(label): label for label in range(len(LABELS))}
 )
 
-#: Files that systems leave behind; with hidden files, all that is passed over.
+#: Files that operating systems leave behind; these and hidden files are ignored.
 _LITTER: Final = ("thumbs.db", "desktop.ini")
 
 #: A file name written here: the row in eight digits.
@@ -35,7 +35,7 @@ def recognises(folder: Path) -> bool:
 
 
 def truth(file: PurePath) -> tuple[str, str] | None:
-    """Split and class, by their names in ``SPLITS`` and ``LABELS``, that ``train/happy/1.png`` tells."""
+    """Return split and class of a path such as ``train/happy/1.png``, as in ``SPLITS`` and ``LABELS``."""
     parts = [part.lower() for part in file.parts[-3:-1]]
     if len(parts) < 2 or parts[0] not in SPLIT_NAMES or parts[1] not in CLASS_NAMES:
         return None
@@ -43,7 +43,7 @@ def truth(file: PurePath) -> tuple[str, str] | None:
 
 
 def holds_only_splits(folder: Path) -> bool:
-    """Whether this is a folder in which nothing but folders named after splits stands."""
+    """Whether this is a folder that holds only folders named after splits."""
     return folder.is_dir() and all(
         path.name.lower() in SPLIT_NAMES and path.is_dir() for path in folder.iterdir()
     )
@@ -52,12 +52,12 @@ def holds_only_splits(folder: Path) -> bool:
 def read(folder: Path) -> Dataset:
     """Read all images, of any size and mode, as 48x48 grey.
 
-    Folders written by ``write`` come back in the order that the file names tell; others by split,
-    class and file name.
+    Folders written by ``write`` are read in the order given by the file names; others by split, class and
+    file name.
 
     Raises:
         DataError: a folder's name is no split or class, a file is not a readable image, there are no
-            images, or a split stands there under two names.
+            images, or a split is there under two names.
     """
     from fertools.runtime.preprocessing import to_face
 
@@ -98,7 +98,7 @@ def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
     seen: dict[int, Path] = {}
     for split in visible(folder):
         if not split.is_dir():
-            continue  # licences and the like may lie beside the splits
+            continue  # licences and the like may be beside the splits
         usage = _code(split, SPLIT_NAMES)
         if usage in seen:
             raise DataError(f"{folder}: {seen[usage].name}/ and {split.name}/ are the same split; keep one")
@@ -112,7 +112,7 @@ def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
 
 
 def visible(folder: Path) -> Iterator[Path]:
-    """What is in a folder but for hidden files and litter."""
+    """Return what is in a folder, without hidden files and those of ``LITTER``."""
     for path in folder.iterdir():
         if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _LITTER:
             yield path

@@ -17,11 +17,11 @@ class Inspection:
 
     Attributes:
         name: the data set's name.
-        rows: images in all.
+        rows: number of images.
         distinct: different images among them.
         counts: split -> class -> images.
         repeated: split -> images that repeat an earlier one of the same split.
-        shared: (split, other split) -> images of the first that stand in the second too, as
+        shared: (split, other split) -> images of the first that are in the second too, as
             ``"test in train"``.
         blank: images whose pixels are all equal.
         conflicts: groups of identical images, blank ones aside, that carry more than one label.
@@ -41,11 +41,11 @@ class Inspection:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes, of types that JSON knows."""
+        """Return the attributes as JSON values."""
         return asdict(self) | {"notes": list(self.notes)}
 
     def to_text(self) -> str:
-        """A table and a list for people, without a newline at the end."""
+        """Return a table and a list for a terminal, without a final newline."""
         head = f"{self.name}: {self.rows:,} images, {self.distinct:,} distinct"
         width = max(len(label) for label in LABELS)
         table = [" " * width + "".join(f"{split:>12}" for split in SPLITS)]
@@ -81,7 +81,7 @@ def inspect(dataset: Dataset) -> Inspection:
         for split, other in (("validation", "train"), ("test", "train"), ("test", "validation"))
     }
     blank = (dataset.images == dataset.images[:, :1, :1]).all(axis=(1, 2))
-    # Identical images conflict if they stand in more than one pair of image and label.
+    # Identical images conflict if they occur with more than one label.
     pairs = np.unique(np.stack([ids[~blank], dataset.labels[~blank]], axis=1), axis=0)
     return Inspection(
         name=dataset.name,

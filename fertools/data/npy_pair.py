@@ -16,8 +16,8 @@ def read(path: Path, seed: int) -> Dataset:
 
     Arguments:
         path: the folder, or either file in it. The images have three or four dimensions, the labels one or
-            two; what both may hold: ``arrays.as_images`` and ``arrays.as_labels``. Further .npy files may lie
-            there if no other two fit together by their shapes; the notes name them.
+            two; ``arrays.as_images`` and ``arrays.as_labels`` say what they may hold. Further .npy files may
+            be there if no other two fit together by their shapes; the notes name them.
         seed: draws the split, the same share of every class.
 
     Raises:
@@ -51,7 +51,7 @@ def read(path: Path, seed: int) -> Dataset:
     dataset = partition.with_drawn_test(folder.resolve().name, faces, codes, seed)
     others = [f"{other.name} {array.shape}" for other, array in stored.items() if other not in pairs[0]]
     if others:
-        note = f"taken: {images_path.name} and {labels_path.name}, which alone fit together by their shapes;"
+        note = f"read: {images_path.name} and {labels_path.name}, the only two whose shapes fit together;"
         dataset = dataset.with_note(f"{note} left out: {', '.join(others)}")
     return dataset
 

@@ -39,7 +39,7 @@ def read(path: Path, seed: int) -> Dataset:
 def write(dataset: Dataset, path: Path) -> None:
     """Write the three arrays. The same data set gives the same bytes.
 
-    Nothing is compressed: deflate takes 5% off FER2013 and makes reading several times slower.
+    Nothing is compressed: deflate saves 5% of FER2013 and makes reading several times slower.
     """
     with path.open("wb") as file:
         np.savez(file, images=dataset.images, labels=dataset.labels, usage=dataset.usage)

@@ -1,4 +1,4 @@
-"""Splits drawn for sources that come without them."""
+"""Random splits for sources that have none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw(labels: Bytes, share: float, seed: int) -> npt.NDArray[np.bool_]:
 
 
 def with_drawn_test(name: str, images: Bytes, labels: Bytes, seed: int) -> Dataset:
-    """A data set from a source that tells no splits: 80% train and 20% test.
+    """Make a data set from a source without splits: 80% train and 20% test.
 
     Raises:
         DataError: an array's dtype, shape or values are not those of a ``Dataset``.

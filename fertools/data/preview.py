@@ -1,4 +1,4 @@
-"""A picture of some images of each class."""
+"""A picture with some images of each class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ZOOM: Final = 2
 
 
 def preview(dataset: Dataset, split: str = "train", per_class: int = 10, seed: int = 0) -> Image:
-    """Draw a grid with a row a class: its name, then up to ``per_class`` images drawn with the seed.
+    """Draw a grid with one row per class: its name, then up to ``per_class`` images, chosen with the seed.
 
     Raises:
         ConfigError: there is no such split, or ``per_class`` is not 1..100.

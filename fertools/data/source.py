@@ -1,4 +1,4 @@
-"""Find out what a source is and read it; write a data set in the format that a destination names."""
+"""Detect the format of a source and read it; write a data set in the format of a destination's name."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _READERS: Final[dict[str, Callable[[Path, int], Dataset]]] = {
 
 _WRITERS: Final[dict[str, Callable[[Dataset, Path], None]]] = {".csv": csv_file.write, ".npz": npz_file.write}
 
-#: Endings that nobody gives a folder.
+#: Suffixes that mean a file and not a folder.
 _OTHER_FILES: Final = (".npy", ".png", ".jpg", ".jpeg", ".zip", ".parquet")
 
-#: Names under which the contest's data is spread; they go before other CSV files of a folder.
+#: Names under which the contest's data is distributed; preferred to other CSV files of a folder.
 _CSV_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
 
 _ACCEPTED: Final = (
@@ -36,7 +36,7 @@ _ACCEPTED: Final = (
 
 
 def read(source: Source, *, seed: int = 0) -> Dataset:
-    """Read a data set as it is stored, its format found from what is there.
+    """Read a data set as it is stored; the format is detected.
 
     Arguments:
         source: ``"synthetic"`` for drawn faces (``./synthetic`` is a path again), or the path of
@@ -47,11 +47,11 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
             * one of two .npy files, images and labels, or the folder that holds them;
             * a folder that holds one such CSV or .npz file.
 
-        seed: draws the synthetic faces, and an 80/20 train and test split where a source tells none
-            (.npy files; CSV and .npz files without usage). ``notes`` says so.
+        seed: draws the synthetic faces, and an 80/20 train and test split where a source has none (.npy
+            files; CSV and .npz files without usage). ``notes`` says so.
 
     Raises:
-        DataError: there is nothing there, or it is none of these, or it is damaged.
+        DataError: the source does not exist, is none of these, or is damaged.
     """
     if source == synthetic.NAME:
         return synthetic.generate(seed=seed)
@@ -70,7 +70,9 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
             raise DataError(f"{path}: not a data set; give {_ACCEPTED}")
         return reader(path, seed)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({reason(error)}); check the path and the rights") from error
+        raise DataError(
+            f"{path}: cannot be read ({reason(error)}); check the path and its permissions"
+        ) from error
 
 
 def load(source: Source, *, seed: int = 0) -> Dataset:
@@ -93,8 +95,8 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
         overwrite: replace what is there. A folder that holds anything but splits is never replaced.
 
     Raises:
-        DataError: the destination exists, or is none that can be written.
-        WriteError: the disk is full, say, or rights are missing.
+        DataError: the destination exists, or cannot be written in any format.
+        WriteError: the disk is full, for example, or permissions are missing.
     """
     path = Path(destination)
     writer = _WRITERS.get(path.suffix.lower())
@@ -120,7 +122,7 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
 
 
 def _only_file(folder: Path) -> Path:
-    """The one data file of a folder, or the folder itself, if what it holds are .npy files."""
+    """Return the one data file of a folder, or the folder itself if it holds .npy files."""
     names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     tables = [path for path in names if path.suffix.lower() == ".csv"]
     known = [path for path in tables if path.name.lower() in _CSV_NAMES]

@@ -1,4 +1,4 @@
-"""Drawn faces with the seven expressions: no download, nobody's picture, the same bytes for the same seed.
+"""Drawn faces with the seven expressions: no download, no real person, the same bytes for the same seed.
 
 A face is a handful of numbers. Its identity, pose, light and camera are drawn uniformly from ``RANGES``. The
 parts that an expression moves start from ``FEATURES``, which follows the prototypes of Ekman and Friesen's
@@ -23,15 +23,15 @@ from fertools.errors import ConfigError
 
 NAME: Final = "synthetic"
 
-#: What differs from face to face whatever the expression, with the range it is drawn from. Lengths are in
-#: units in which a head is about 2 high, greys are 0..255, light is a slope.
+#: What varies between faces independently of the expression, with its range. Lengths are in units in which a
+#: head is about 2 high, greys are 0..255, light is a slope.
 RANGES: Final = {
     # camera and pose
-    "zoom": (20.0, 24.0),  # pixels a unit
+    "zoom": (20.0, 24.0),  # pixels per unit
     "left": (-1.6, 1.6),  # pixels
     "down": (-1.6, 1.6),  # pixels
     "tilt": (-0.07, 0.07),  # tangent of half the angle: 0.07 is 8 degrees
-    "turn": (-0.07, 0.07),  # how far the features stand off the middle of the head
+    "turn": (-0.07, 0.07),  # how far the features are in front of the middle of the head
     "light_across": (-0.28, 0.28),
     "light_along": (-0.22, 0.22),
     "contrast": (0.6, 1.1),
@@ -61,7 +61,7 @@ RANGES: Final = {
     "intensity": (0.4, 1.0),
 }
 
-#: What expressions move: the neutral value, half the range it varies in by itself, and what each full
+#: What expressions move: the neutral value, half its range without an expression, and what each full
 #: expression adds, in the order of ``contract.LABELS``. Heights grow downwards.
 FEATURES: Final = {
     #              neutral  varies   angry disgust  fear  happy    sad surprise neutral
@@ -87,7 +87,7 @@ _BATCH = 32
 
 
 def generate(train: int = 3000, validation: int = 500, test: int = 1000, *, seed: int = 0) -> Dataset:
-    """Draw a data set, the classes in equal shares and in turn.
+    """Draw a data set with the classes in equal shares and in turn.
 
     Arguments:
         train: number of training images, 0 or more.
@@ -116,7 +116,7 @@ def generate(train: int = 3000, validation: int = 500, test: int = 1000, *, seed
 
 
 def _faces(labels: Bytes, keys: list[tuple[int, int, int]]) -> Bytes:
-    """One face a label, uint8 (n, 48, 48), each from the random numbers of its own key."""
+    """Draw one face per label, uint8 (n, 48, 48), each from the random numbers of its own key."""
     generators = [np.random.default_rng(key) for key in keys]
     uniform = np.stack([generator.random(len(RANGES) + len(FEATURES)) for generator in generators])
     columns = iter(uniform.astype(np.float32).T[..., np.newaxis, np.newaxis])

@@ -35,16 +35,16 @@ def confusion_figure(evaluation: Evaluation, path: Path, title: str) -> None:
 
 
 def stress_figure(stress: Stress, path: Path, title: str) -> None:
-    """Draw accuracy against severity as a PNG at ``path``: a panel a change, the same scale in all."""
+    """Draw accuracy against severity as a PNG at ``path``: one panel per change, all on the same scale."""
     from matplotlib.figure import Figure
 
     columns = 5
     rows = -(-len(stress.changes) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
-    for change, panel in zip(stress.changes, panels, strict=False):  # in this order no panel is lost
+    for change, panel in zip(stress.changes, panels, strict=False):  # in this order no panel is cut off
         places = range(len(change.severities) + 1)
-        # Blue and orange of Okabe and Ito, which the colour-blind tell apart.
+        # Blue and orange of Okabe and Ito's palette, which colour-blind people can distinguish.
         panel.axhline(100 * stress.clean, color="#E69F00", linestyle="--", linewidth=1)
         accuracies = [100 * value for value in (stress.clean, *change.accuracies)]
         panel.plot(places, accuracies, color="#0072B2", marker="o", markersize=4)

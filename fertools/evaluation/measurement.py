@@ -1,4 +1,4 @@
-"""A trained network, wherever it is, measured on one split of a data set."""
+"""Measure a trained network, in whatever form it is, on one split of a data set."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 #: uint8 (n, 48, 48) -> float32 (n, 7).
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-#: Images an exported network gets at a time.
+#: Batch size for exported networks.
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A split, measured twice.
+    """The figures of a split, measured twice.
 
-    ``deduplicated`` leaves out the images that also stand in another split, which a network may have
-    learnt by heart; None if that leaves none.
+    ``deduplicated`` leaves out the images that are also in another split, which a network may have memorized;
+    None if no image is left.
     """
 
     data: str
@@ -42,7 +42,7 @@ class Measurement:
 
     @property
     def title(self) -> str:
-        """What was measured on, and how."""
+        """Data, split and views, in words."""
         return f"{self.data}, {self.split} split, views: {self.views}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,9 +60,9 @@ class Measurement:
         """Tables for a terminal."""
         lines = [self.title, "", self.official.to_text(), ""]
         if self.deduplicated is None:
-            lines.append("Every image also stands in another split.")
+            lines.append("Every image is also in another split.")
         else:
-            lines += ["Without the images that also stand in another split:", self.deduplicated.headline()]
+            lines += ["Without the images that are also in another split:", self.deduplicated.headline()]
         return "\n".join(lines)
 
 
@@ -77,7 +77,7 @@ def measure(network: Network, dataset: Dataset, split: str, views: str = "single
 
     Raises:
         DataError: the split is empty.
-        ConfigError: for no split or views.
+        ConfigError: there is no such split, or no such views.
         ModelError: the network answers with anything but probabilities.
     """
     images = dataset.split(split)
@@ -104,15 +104,19 @@ def _check_answers(rows: NDArray[np.float32]) -> None:
 
 
 def open_network(path: Path, precision: str = "auto") -> Network:
-    """Open what was trained or exported.
+    """Open a trained or exported network.
 
     Arguments:
         path: a run folder (its best network) or a .keras file (both through Keras), or an export folder or
             .onnx or .ort file (both through ``fertools.runtime.Predictor``).
         precision: "auto", "float32" or "int8"; a run and a .keras file have float32 alone.
 
-    Raises ModelError, ProviderError or MissingExtraError as ``Predictor`` does, ModelError too if the .keras
-    file is missing or damaged, RunError if the run has none yet, ConfigError if these are asked for int8.
+    Raises:
+        ModelError: a file is missing or damaged.
+        ProviderError: as ``Predictor``.
+        MissingExtraError: as ``Predictor``.
+        RunError: the run has no finished epoch yet.
+        ConfigError: int8 was asked for and this is a run or a .keras file.
     """
     run = is_run(path)
     if run or path.suffix == ".keras":
@@ -127,7 +131,7 @@ def open_network(path: Path, precision: str = "auto") -> Network:
 
 
 def in_batches(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities float32 (n, 7) of many images, in batches that fit small memories."""
+    """Return the probabilities float32 (n, 7) of many images, computed in batches that fit a small memory."""
     starts = range(0, len(images), BATCH)
     return np.concatenate([predictor.probabilities(images[start : start + BATCH]) for start in starts])
 
@@ -140,7 +144,7 @@ def is_run(path: Path) -> bool:
 def _best(run: Path) -> Path:
     file = run / "best.keras"
     if not file.is_file():
-        raise RunError(f"{file}: missing; the run has no finished epoch yet, resume it")
+        raise RunError(f"{file}: missing; the run has no finished epoch yet: resume it")
     return file
 
 

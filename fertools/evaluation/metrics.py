@@ -16,7 +16,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares; all shares in 0..1, ``support`` counts its images."""
+    """The metrics of one class; shares in 0..1, ``support`` is its number of images."""
 
     label: str
     precision: float
@@ -27,11 +27,11 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured on ``images`` images; all shares in 0..1.
+    """The metrics of ``images`` images; shares in 0..1.
 
     ``balanced_accuracy`` and ``macro_f1`` average over the classes that occur. ``ece`` is the expected
     calibration error, see ``calibration_error``. ``confusion[i][j]`` counts images of class i that were
-    taken for class j, both in the order of ``LABELS``.
+    predicted as class j, both in the order of ``LABELS``.
     """
 
     images: int
@@ -48,7 +48,7 @@ class Evaluation:
         return asdict(self)
 
     def headline(self) -> str:
-        """The five figures over all classes, a line each."""
+        """The five figures over all classes, one per line."""
         return "\n".join(
             (
                 f"accuracy           {self.accuracy:7.2%}   ({self.images:,} images)",

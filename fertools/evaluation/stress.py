@@ -1,12 +1,12 @@
-"""How accurate a network stays on faces as cameras, codecs, detectors and the light make them.
+"""The accuracy of a network on faces as cameras, codecs, detectors and the light make them.
 
 After Hendrycks and Dietterich 2019 (arXiv:1903.12261): a fixed list of changes, each at three severities,
 made with a fixed seed; the accuracy at each, and the mean over the changes of their means over the
 severities. The changes are made by Pillow and SciPy, not by the code that trains for them
 (``fertools.training.camera``).
 
-What the table says of a face of N pixels: ``Stress.of("small face")``, whose severities are pixels, or
-``stress.by_face_pixels`` in an export's report.json.
+The accuracy on a face of N pixels is in ``Stress.of("small face")``, whose severities are pixels, and in
+``stress.by_face_pixels`` of an export's report.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fertools.data import Dataset
 from fertools.evaluation.measurement import Network
 from fertools.runtime.preprocessing import to_face
 
-#: Version of the list below: figures of different ones do not compare.
+#: Version of the list below: figures of different versions cannot be compared.
 VERSION = 1
 SEED = 0
 
@@ -40,14 +40,15 @@ class Change:
     """One change and its severities, from mild to severe."""
 
     name: str
-    #: What a severity is measured in, for people.
+    #: Unit of a severity, for people.
     unit: str
     severities: tuple[float, ...]
-    #: Makes it: faces, severity, and what is drawn for each face, float64 (n, 3) in 0..1, and a generator.
+    #: Applies it: takes faces, severity, random numbers of each face, float64 (n, 3) in 0..1, and a
+    #: generator.
     make: Callable[[Faces, float, Drawn, np.random.Generator], Faces] = field(repr=False)
 
     def apply(self, faces: Faces, severity: float) -> Faces:
-        """Change all faces. The same faces, severity and position in the array give the same pixels."""
+        """Apply the change. The same face, severity and position in the array give the same pixels."""
         place = self.severities.index(severity)
         generator = np.random.default_rng([SEED, zlib.crc32(self.name.encode()), place])
         drawn = generator.random((len(faces), 3))
@@ -64,7 +65,7 @@ def _rounded(values: NDArray[Any]) -> Faces:
 
 
 def _small(faces: Faces, size: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
-    """Reduced to ``size`` pixels across by an antialiased triangle, and enlarged as the library does it."""
+    """Reduce to ``size`` pixels across by an antialiased triangle filter, and enlarge as ``to_face`` does."""
     from PIL import Image
 
     shape, triangle = (int(size), int(size)), Image.Resampling.BILINEAR
@@ -72,7 +73,7 @@ def _small(faces: Faces, size: float, drawn: Drawn, generator: np.random.Generat
 
 
 def _cropped(faces: Faces, scale: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> Faces:
-    """What boxes ``scale`` times as large, and (x, y) pixels beside the face, cut out; edges replicated."""
+    """Cut out a box ``scale`` times as large, shifted by (x, y) pixels, with replicated edges."""
     from PIL import Image
 
     border = IMAGE_SIZE // 2
@@ -93,7 +94,7 @@ def _scaled(faces: Faces, scale: float, drawn: Drawn, generator: np.random.Gener
 
 
 def _shifted(faces: Faces, percent: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
-    """In any direction."""
+    """Shift in a random direction."""
     distance, angle = percent / 100 * IMAGE_SIZE, 2 * math.pi * drawn[:, 0]
     return _cropped(faces, 1.0, distance * np.cos(angle), distance * np.sin(angle))
 
@@ -120,7 +121,7 @@ def _defocused(faces: Faces, sigma: float, drawn: Drawn, generator: np.random.Ge
 
 
 def _moving(faces: Faces, length: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
-    """Along a line of ``length`` pixels in any direction."""
+    """Blur along a line of ``length`` pixels in a random direction."""
     from scipy.ndimage import convolve
 
     reach = math.ceil(length / 2)
@@ -157,7 +158,7 @@ def _flattened(faces: Faces, factor: float, drawn: Drawn, generator: np.random.G
 
 
 def _brightened(faces: Faces, levels: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
-    """Or darkened."""
+    """Brighten or darken."""
     return _rounded(faces + np.where(drawn[:, :1, None] < 0.5, levels, -levels))
 
 
@@ -167,7 +168,7 @@ def _graded(faces: Faces, gamma: float, drawn: Drawn, generator: np.random.Gener
 
 
 def _lit(faces: Faces, percent: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
-    """From one side, any one: so much more there and less on the other."""
+    """Add light on a random side, and take as much away on the other."""
     across = np.linspace(-1, 1, IMAGE_SIZE)
     angle = 2 * math.pi * drawn[:, 0, None, None]
     along = np.cos(angle) * across + np.sin(angle) * across[:, None]
@@ -175,7 +176,7 @@ def _lit(faces: Faces, percent: float, drawn: Drawn, generator: np.random.Genera
 
 
 def _occluded(faces: Faces, percent: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
-    """By one grey square anywhere inside."""
+    """Cover a share of the face by one grey square at a random place."""
     side = round(math.sqrt(percent / 100) * IMAGE_SIZE)
     tops, lefts = (np.rint(drawn[:, :2] * (IMAGE_SIZE - side)).astype(int)).T
     changed = faces.copy()
@@ -213,7 +214,7 @@ class Stressed:
 
     @property
     def mean(self) -> float:
-        """Over the severities."""
+        """Mean over the severities."""
         return float(np.mean(self.accuracies))
 
 
@@ -227,7 +228,8 @@ class Stress:
     images: int
     clean: float
     changes: tuple[Stressed, ...]
-    #: Of each image, the mean over the list of being right, float64 (images,): what compares two networks.
+    #: Per image, the share of the changes under which it is classified correctly, float64 (images,). It is
+    #: used to compare two networks.
     hits: NDArray[np.float64] = field(repr=False, compare=False)
 
     @property
@@ -241,7 +243,7 @@ class Stress:
         return 100 * (self.clean - self.mean)
 
     def of(self, name: str) -> Stressed:
-        """What one change does."""
+        """Return the accuracies under one change."""
         return next(change for change in self.changes if change.name == name)
 
     @property
@@ -294,9 +296,9 @@ def stress(
         networks: by name; each answers uint8 (n, 48, 48) with float32 (n, 7).
         dataset: holds the split.
         split: "train", "validation" or "test".
-        images: so many of them, drawn with a fixed seed; None for all.
-        changes: which.
-        progress: is given the steps and their number, and hands them on.
+        images: how many of them, drawn with a fixed seed; None for all.
+        changes: the changes to apply.
+        progress: takes the steps and their number, and yields them.
 
     Raises:
         DataError: the split is empty.

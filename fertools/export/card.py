@@ -68,7 +68,7 @@ def model_card(document: dict[str, Any]) -> str:
 
 
 def _protocol(document: dict[str, Any]) -> list[str]:
-    """What was measured on, and how."""
+    """The data and split of the figures."""
     verification, data = document["verification"], document["model"]["data"]
     return [
         f"{verification['split'].capitalize()} split of {data['name']} (fingerprint"
@@ -79,7 +79,7 @@ def _protocol(document: dict[str, Any]) -> list[str]:
 
 
 def _chosen(document: dict[str, Any]) -> str:
-    """What was chosen, and where."""
+    """What was chosen, and on which split."""
     members = " of each member" if "members" in document["training"] else ""
     return f"The epoch{members} was chosen on the validation split."
 
@@ -114,7 +114,7 @@ def _seeds(training: dict[str, Any]) -> str:
 
 
 def _training(document: dict[str, Any]) -> list[str]:
-    """Data, result and the commands that do it again."""
+    """The training data, the result, and the commands to reproduce it."""
     training, images = document["training"], document["training"]["images"]
     counts = ", ".join(f"{name} {count:,}" for name, count in images.items())
     if "members" in training:
@@ -191,7 +191,7 @@ def _gates(gates: list[dict[str, Any]]) -> list[str]:
 
 
 def _stress(stressed: dict[str, Any] | None) -> list[str]:
-    """How the model fares on worse images; reports of earlier revisions do not tell."""
+    """The accuracy on worse images; empty for reports of earlier revisions, which lack it."""
     if stressed is None:
         return []
     forms = stressed["forms"]
@@ -258,7 +258,7 @@ def _classes(classes: list[dict[str, Any]]) -> list[str]:
 
 
 def _devices(devices: list[dict[str, Any]]) -> list[str]:
-    """What came back from devices that ran the kit of this export."""
+    """The results of devices that ran the kit of this export."""
     if not devices:
         return []
     return [
@@ -282,7 +282,7 @@ def _devices(devices: list[dict[str, Any]]) -> list[str]:
 
 
 def _temperature_scaling(scaling: dict[str, Any], *, ensemble: bool) -> list[str]:
-    """How the confidence was set right, and how far it still is from the accuracy."""
+    """How the confidence was calibrated, and how far it still is from the accuracy."""
     if scaling["unscaled_because"]:
         lines = [
             (
@@ -380,7 +380,7 @@ def _front(layers: int) -> str:
 
 
 def _format(document: dict[str, Any]) -> list[str]:
-    """What onnxruntime's mobile format asks of a device."""
+    """What onnxruntime's mobile format requires of a device."""
     if document["target"] != "ort":
         return []
     version = document["model"]["versions"]["onnxruntime"]
@@ -394,7 +394,7 @@ def _format(document: dict[str, Any]) -> list[str]:
     ]
 
 
-#: Beginnings of data sets' fingerprints -> what is known of them.
+#: First digits of a data set's fingerprint -> what is known of the data.
 DATA_NOTES = {
     "bb183fb6943ddf60": (
         "FER2013 (Goodfellow et al. 2013, arXiv:1307.0414): faces from a web image search of 2013, published"

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION = 2
-#: Test images that are made worse: minutes, for the reference network. fertools stress takes all of them.
+#: Test images that are made worse: a few minutes for the reference network. fertools stress uses all images.
 STRESS_IMAGES = 1024
 #: The target that adds a page for browsers to the ONNX files.
 WEB = "web"
-#: What an export is made as: ONNX, onnxruntime's own for phones and reduced builds, or ONNX with a model
-#: repository of Triton Inference Server or a page for browsers beside it.
+#: Formats of an export: ONNX; onnxruntime's own format for phones and reduced builds; ONNX with a model
+#: repository of Triton Inference Server; ONNX with a page for browsers.
 TARGETS = ("onnx", "ort", "triton", WEB)
 #: The packages that decide what an exported file looks like.
 PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
@@ -68,7 +68,8 @@ class Export:
 def export(run: Run, dataset: Dataset, folder: Path, **options: Any) -> Export:
     """Write ``run``'s best network to ``folder``; see ``export_subject``, which takes the same options.
 
-    Raises RunError, too, if the run is not finished.
+    Raises:
+        RunError: also if the run is not finished.
     """
     return export_subject(FinishedRun(run), dataset, folder, **options)
 
@@ -86,23 +87,23 @@ def export_subject(
 ) -> Export:
     """Write a trained network to ``folder`` as Keras, ONNX and, if wanted, int8 files.
 
-    With the target "ort", .ort files stand in the place of the ONNX ones, with the list of the operators
-    that they need: see ``ort_format``. With "triton", a model repository stands beside: see ``triton``. With
-    "web", a page that runs the int8 file does: see ``fertools.web``.
+    The target "ort" writes .ort files instead of ONNX files, and the list of the operators that they need:
+    see ``ort_format``. "triton" adds a model repository: see ``triton``. "web" adds a page that runs the int8
+    file: see ``fertools.web``.
 
-    The temperature is fitted first, so that all files have it. The int8 graph is judged on
-    the validation split. Then the files are made in a folder beside, each with its accuracy inside, and these
-    bytes are verified on the test split; the folder takes the place of ``folder`` if no gate is broken, and
-    an earlier export survives if one is.
+    First the temperature is fitted, so that all files have it. The int8 graph is judged on the validation
+    split. Then the files are written to a temporary folder, each with its accuracy inside, and these bytes
+    are verified on the test split. If no gate is broken, the temporary folder replaces ``folder``; otherwise
+    an earlier export stays.
 
     Arguments:
         subject: the network, and where it comes from.
-        dataset: the data it was trained on; int8 is calibrated on its train split, the confidence on its
-            validation split, where int8 is judged too, and everything is verified on its test split.
-        folder: where the files go.
+        dataset: the data it was trained on. Its train split calibrates int8, its validation split the
+            confidence; int8 is judged there too. Everything is verified on its test split.
+        folder: the folder to write.
         quantization: how to quantize, or None for no int8 file.
         target: "onnx", "ort", "triton" or "web".
-        web: what the page is made of besides the network, for the target "web".
+        web: the parts of the page besides the network, for the target "web".
         force: replace an export that was made from other data.
         say: is told what is being done.
 
@@ -121,8 +122,8 @@ def export_subject(
     check_folder(folder, subject.data, force=force)
     if subject.data["fingerprint"] != dataset.fingerprint:
         raise RunError(
-            f"{subject.path}: was trained on other data than {dataset.name};"
-            " give --data what it was trained on"
+            f"{subject.path}: it was trained on other data than {dataset.name};"
+            " name its training data with --data"
         )
     for name in ("validation", "test"):
         dataset.split(name)
@@ -162,11 +163,12 @@ def _export(
         if broken := [gate for gate in judged if gate.state is State.BROKEN]:
             raise BrokenGateError(broken, f"nothing written to {folder}: on the validation split ")
     info = _info(subject, network)
-    # Resolved: a link to a folder stays one.
+    # Resolved, so that a link to a folder stays a link.
     with replacing_folder(folder.resolve()) as temporary:
         network.save(temporary / contract.KERAS_FILE)
         write_text(temporary / contract.ARCHITECTURE_FILE, network.to_json(indent=2) + "\n")
-        # Twice, because the files carry their accuracy: what is verified is what ships, to the last byte.
+        # Measured twice, because the files contain their accuracy: what ships is what was verified, byte for
+        # byte.
         _write_models(temporary, models, target, info)
         say(f"measuring on {min(STRESS_IMAGES, len(test)):,} test images made worse")
         stressed = _stressed(network, temporary, dataset)
@@ -214,10 +216,10 @@ def _page_parts(web: WebConfig | None, say: Callable[[str], None]) -> PageParts:
 
 
 def _test_ece(report: Report, test: Split, scaling: TemperatureScaling) -> dict[str, dict[str, float]]:
-    """Form -> its calibration error on the test split, a share, without and with the temperature."""
+    """Return each form's calibration error on the test split, a share, without and with the temperature."""
     return {
         row.model: {
-            # The temperature taken out again.
+            # Undo the temperature.
             "without": calibration_error(rescaled(row.probabilities, 1 / scaling.temperature), test.labels),
             "with": row.evaluation.ece,
         }
@@ -226,7 +228,7 @@ def _test_ece(report: Report, test: Split, scaling: TemperatureScaling) -> dict[
 
 
 def _info(subject: Subject, network: keras.Model) -> ModelInfo:
-    """What both files say about themselves, before they are measured."""
+    """Return the metadata that all files have in common, before they are measured."""
     from fertools.models.inference import weights_sha256
 
     return ModelInfo(
@@ -260,7 +262,7 @@ def _write_models(
 
 
 def _stressed(network: keras.Model, folder: Path, dataset: Dataset) -> dict[str, Stress]:
-    """How "keras" and, where there is one, "int8" fare on worse test images."""
+    """Measure "keras" and, if there is one, "int8" on worse test images."""
     from fertools.models.inference import probabilities
     from fertools.runtime import Predictor
 
@@ -276,7 +278,7 @@ def _stress_gates(stressed: Mapping[str, Stress]) -> list[Gate]:
 
 
 def _accuracies(folder: Path, test: Split, stressed: Mapping[str, Stress]) -> dict[str, dict[str, Any]]:
-    """Precision -> what its file is to say of its accuracy."""
+    """Return the accuracies that the file of each precision will contain."""
     from fertools.runtime import Predictor
 
     found = {}
@@ -304,7 +306,7 @@ def _check_accuracies(report: Report, target: str, found: Mapping[str, dict[str,
 
 
 def _figures(gates: Sequence[Gate]) -> str:
-    """What int8 did on the validation split, in brackets; empty without int8."""
+    """Return the validation figures of int8 in brackets; empty without int8."""
     if not gates:
         return ""
     lost, share = gates[:2]
@@ -312,7 +314,7 @@ def _figures(gates: Sequence[Gate]) -> str:
 
 
 def _judged(gates: Sequence[Gate]) -> dict[str, Any]:
-    """What the report tells of the gates of int8 on the validation split."""
+    """Return the int8 gates on the validation split, for the report."""
     return {"validation": [gate_values(gate) for gate in gates]}
 
 
@@ -326,7 +328,7 @@ def stamp(model: onnx.ModelProto, info: ModelInfo) -> bytes:
 
 
 def blank(model: onnx.ModelProto, info: ModelInfo) -> bytes:
-    """The same with 64 zeros in the place of the checksum."""
+    """Return the bytes with 64 zeros instead of the checksum."""
     import onnx
 
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json(), CHECKSUM_KEY: BLANK})
@@ -354,15 +356,16 @@ FILES = frozenset(
 
 
 def check_folder(folder: Path, data: Mapping[str, str], *, force: bool = False) -> None:
-    """Find what stands in the way of exporting to ``folder``.
+    """Check, before any work, that an export to ``folder`` is possible.
 
     Arguments:
         folder: may be missing or empty, or hold an export made from the same data.
         data: name and fingerprint of the data that the network was trained on.
         force: let it hold an export made from other data, too.
 
-    Raises RunError if ``folder`` is in the way or cannot be written, ConfigError on another Keras backend
-    than TensorFlow.
+    Raises:
+        RunError: ``folder`` is in the way or cannot be written.
+        ConfigError: Keras runs on another backend than TensorFlow.
     """
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir():
@@ -375,7 +378,7 @@ def check_folder(folder: Path, data: Mapping[str, str], *, force: bool = False) 
 
 
 def _check_replaceable(folder: Path, data: Mapping[str, str], force: bool) -> None:
-    """The whole folder will be replaced: nothing may be in it that an export has not made."""
+    """Check that ``folder``, which will be replaced, holds nothing but an export."""
     others = ", ".join(sorted({file.name for file in folder.iterdir()} - FILES)[:3])
     try:
         made_from = None if others else read_origin(folder).data
@@ -394,7 +397,7 @@ def _check_replaceable(folder: Path, data: Mapping[str, str], force: bool) -> No
 
 
 def _check_backend() -> None:
-    """Conversion needs TensorFlow; the variable is read first, since that backend may not be installed."""
+    """Check that Keras runs on TensorFlow; the variable is read first: its backend may not be installed."""
     from fertools.backend import import_keras
 
     backend = os.environ.get("KERAS_BACKEND") or import_keras().backend.backend()

@@ -13,13 +13,13 @@ from keras import layers, ops
 
 
 class Nothing(layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Stands in the place of a layer that was taken out.
+    """Takes the place of a layer that was removed.
 
     Not Keras' Identity, which refuses the ``mask`` that functional models call some layers with.
     """
 
     def call(self, inputs: Any, **arguments: Any) -> Any:
-        """Give ``inputs`` back."""
+        """Return ``inputs``."""
         return inputs
 
 
@@ -35,7 +35,7 @@ class FixedFlatten(layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 
 class MatrixResizing(layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Resizing as two matrix products, whose rows are what Keras' own makes of the unit matrix.
+    """Resizing as two matrix products, whose matrices are Keras' own resizing of the unit matrix.
 
     A Resize node makes floor(size x scale) pixels, and the float32 next to 200/48 makes 199 of 48.
     """
@@ -59,7 +59,7 @@ class MatrixResizing(layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 
 class Factor(layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Rescaling by one number. Keras' own also adds its offset, be it zero."""
+    """Rescaling by one number. Keras' own also adds its offset, even if it is zero."""
 
     def __init__(self, factor: float, name: str) -> None:
         super().__init__(name=name)
@@ -105,7 +105,7 @@ def fold(network: keras.Model) -> keras.Model:
 
 
 def _foldable(network: keras.Model) -> dict[str, layers.BatchNormalization]:
-    """The layers whose weights can absorb the normalization behind them, by name."""
+    """Find the layers whose weights can absorb the normalization that follows them, by name."""
     graph = network._functional if isinstance(network, keras.Sequential) else network
     readers: dict[str, list[layers.Layer]] = {}
     calls: Counter[str] = Counter()

@@ -29,7 +29,7 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
     from fertools.export.folding import fold
     from fertools.export.passes import fold_scaling
 
-    # Else it copies the graph with all weights before each of its optimizations, to go back if one fails.
+    # Otherwise it copies the graph with all weights before each optimization, to restore it if one fails.
     os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     folded = fold(network)
     signature = [tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.uint8, name=INPUT_NAME)]
@@ -44,7 +44,7 @@ def to_onnx(network: keras.Model) -> onnx.ModelProto:
     fold_scaling(model)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_NAME
-    # tf2onnx declares the ML operator set as well, and some runtimes refuse what they do not know.
+    # tf2onnx also declares the ML operator set, and some runtimes refuse sets that they do not know.
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_operatorsetid("", OPSET))
     model.graph.name = network.name

@@ -1,14 +1,14 @@
 """onnxruntime's mobile format (.ort), by onnxruntime's own converter.
 
-In its ``Fixed`` style, because onnxruntime optimizes an .onnx file whenever it is opened, and an .ort file
+The style is ``Fixed``, because onnxruntime optimizes an .onnx file whenever it is opened, and an .ort file
 never. The other style, ``Runtime``, keeps the graph open for accelerators: it computes in float between
-QuantizeLinear and DequantizeLinear, unless the application switches the saved optimizations on. ``Fixed`` has
-QLinearConv and QGemm there, which are what makes int8 fast.
+QuantizeLinear and DequantizeLinear unless the application switches the saved optimizations on. ``Fixed`` has
+QLinearConv and QGemm instead, which make int8 fast.
 
-For no target platform, which leaves out one thing, the NCHWc layout: it exists on x86 alone, and a file that
-uses it does not run on ARM. int8 convolutions never do and lose nothing; those of a float32 .ort file lack it
-on x86, where the .onnx file gets it. (The platform ``arm`` would change nothing but how signed activations
-are treated, and ours are unsigned.)
+No target platform is given. That leaves out only the NCHWc layout, which exists on x86 alone: a file that
+uses it does not run on ARM. int8 convolutions never use it. Those of a float32 .ort file lack it on x86,
+where the .onnx file gets it. (The platform ``arm`` would only change how signed activations are treated, and
+ours are unsigned.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fertools.errors import ModelError
 from fertools.runtime.metadata import add_checksum
 from fertools.runtime.session import load_onnxruntime
 
-#: Makes the converter optimize less, and name its files by it.
+#: Makes the converter optimize less, and put this name into its file names.
 LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
 
 
@@ -49,12 +49,12 @@ def write_ort(folder: Path, models: Mapping[str, bytes]) -> None:
         for file in work.glob("*.ort"):
             (folder / file.name).write_bytes(add_checksum(file.read_bytes()))
         operators = (work / OPERATORS_FILE).read_text(encoding="utf-8")
-        # It names the files that it was made from, by their paths here.
+        # The converter writes the paths of its input files into it.
         (folder / OPERATORS_FILE).write_text(operators.replace(f"{work}{os.sep}", ""), encoding="utf-8")
 
 
 def _convert(folder: Path) -> None:
-    """Run the converter on the .onnx files in ``folder``, in a process: it prints and sets up logging."""
+    """Run the converter on the .onnx files in ``folder``, in a process of its own: it prints and logs."""
     command = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", str(folder)]
     command += ["--optimization_style", "Fixed"]
     environment = {key: value for key, value in os.environ.items() if key != LEVEL}

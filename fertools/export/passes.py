@@ -1,9 +1,9 @@
-"""Passes over an ONNX graph: scaling into the first kernels, pooling before ReLU, the image as first tensor.
+"""Graph passes: scaling into the first kernels, pooling before ReLU, the image as first quantized tensor.
 
-The first convolution (of each member of an ensemble) does a hundredth of the work, and stays in float in int8
-files. Quantized, one input channel fills no int8 kernel (onnxruntime takes four times as long as in float),
-and 7-bit kernels there are what most of the disagreement with Keras came from: docs/quantization.md has both
-ways.
+The first convolution (of each member of an ensemble) does a hundredth of the work and stays in float in int8
+files. Quantized, its one input channel does not fill an int8 kernel (onnxruntime takes four times as long as
+in float), and its 7-bit weights caused most of the disagreement with Keras: docs/quantization.md compares
+both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def readers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
 
 
 def factor(graph: onnx.GraphProto, product: onnx.NodeProto) -> NDArray[np.float32] | None:
-    """The number, float32 (), that a Mul multiplies by; None if it multiplies by none."""
+    """Return the constant, float32 (), that a Mul multiplies by; None if there is none."""
     import onnx
 
     for tensor in graph.initializer:
@@ -41,7 +41,7 @@ def factor(graph: onnx.GraphProto, product: onnx.NodeProto) -> NDArray[np.float3
 
 #: Operators with weights.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-#: What belongs to the layer before it.
+#: Operators that belong to the layer before them.
 TAIL = ("Relu", "MaxPool")
 
 
@@ -73,10 +73,10 @@ def fold_scaling(model: onnx.ModelProto) -> None:
 
 
 def first_layers(model: onnx.ModelProto, count: int = 1) -> list[onnx.NodeProto]:
-    """The first ``count`` layers, each with the ReLU and the pooling behind it.
+    """Return the first ``count`` layers, each with the ReLU and the pooling that follow it.
 
-    The convolutions that read the image are the first layer, all together; in a graph that has none, the
-    first layer is empty. The others are those with weights, in the graph's order.
+    All convolutions that read the image together are the first layer; in a graph without any, the first layer
+    is empty. The other layers are those with weights, in the order of the graph.
     """
     if count < 1:
         return []
@@ -100,10 +100,10 @@ def _with_tail(graph: onnx.GraphProto, layer: onnx.NodeProto) -> list[onnx.NodeP
 
 
 def pool_before_relu(model: onnx.ModelProto, layers: list[onnx.NodeProto]) -> None:
-    """Swap the ReLU and the MaxPool behind those of ``layers``, in place. It changes no value.
+    """Swap the ReLU and the MaxPool that follow ``layers``, in place. No value changes.
 
-    Behind a MaxPool, onnxruntime moves the quantization that follows in front of it, to pool bytes; outside
-    its int8 convolutions, channels first, that takes ten times as long as pooling floats.
+    onnxruntime moves a quantization that follows a MaxPool in front of it, to pool bytes. Outside its int8
+    convolutions, channels first, that takes ten times as long as pooling floats.
     """
     graph = model.graph
     for relu in layers:
@@ -119,7 +119,7 @@ def pool_before_relu(model: onnx.ModelProto, layers: list[onnx.NodeProto]) -> No
 
 
 def _scaling(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, str, NDArray[np.float32]] | None:
-    """The Mul of the cast image by a number, what it multiplies, and the number; None without one."""
+    """Return the Mul of the cast image by a constant, its input, and the constant; None without one."""
     for cast in readers(graph, INPUT_NAME):
         behind = readers(graph, cast.output[0])
         if cast.op_type == "Cast" and len(behind) == 1 and behind[0].op_type == "Mul":
@@ -130,7 +130,7 @@ def _scaling(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, str, NDArray[np.fl
 
 
 def _users(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
-    """What reads a tensor, directly or behind operators that only move its values."""
+    """Return the nodes that read a tensor, directly or after operators that only move its values."""
     found = []
     for node in readers(graph, name):
         found += _users(graph, node.output[0]) if node.op_type in MOVES else [node]

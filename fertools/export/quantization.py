@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-#: Enough for every range to be seen; docs/quantization.md has what fewer do.
+#: Enough to see the range of every activation; docs/quantization.md has the results with fewer.
 DEFAULT_IMAGES = 2048
 METHODS = ("minmax", "entropy", "percentile")
 #: Histogram calibration keeps every activation of every image in memory (onnxruntime#11928).
@@ -42,8 +42,8 @@ QUANTIZED = ("Conv", "Gemm", "MaxPool", "Reshape", "Transpose", "Relu")
 class QuantizeConfig:
     """How a graph is quantized. Raises ConfigError for bad values."""
 
-    #: Training images that the ranges of the activations are taken from; None takes ``DEFAULT_IMAGES``,
-    #: or all if there are fewer.
+    #: Number of training images that calibrate the ranges of the activations; None is ``DEFAULT_IMAGES``, or
+    #: all if there are fewer.
     images: int | None = None
     #: "minmax" measured best; "entropy" and "percentile" cut off outliers.
     method: str = "minmax"
@@ -52,7 +52,7 @@ class QuantizeConfig:
     #: Weights of 7 bits: on x86 without VNNI, 8-bit products saturate and give wrong answers
     #: (onnxruntime#6004); 7-bit ones, -64..64, cannot, and run at the same speed.
     reduce_range: bool = True
-    #: So many layers at the front stay in float, see ``front.first_layers``.
+    #: How many of the first layers stay in float, see ``passes.first_layers``.
     float_layers: int = 1
     seed: int = 0
 
@@ -68,7 +68,11 @@ class QuantizeConfig:
             )
 
     def resolved(self, available: int) -> QuantizeConfig:
-        """The same with a number of images, given how many there are. Raises DataError if too few."""
+        """Return the configuration with a number of images, given how many are available.
+
+        Raises:
+            DataError: there are too few.
+        """
         if self.images is None:
             wanted = DEFAULT_IMAGES if self.method == "minmax" else HISTOGRAM_IMAGES
             return replace(self, images=min(wanted, available))
@@ -81,7 +85,7 @@ class QuantizeConfig:
 
     @classmethod
     def from_report(cls, document: dict[str, Any]) -> QuantizeConfig:
-        """The configuration that an export's report tells, beside what came of it."""
+        """Read the configuration from the quantization entry of an export's report."""
         return cls(**{field.name: document[field.name] for field in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,9 +96,10 @@ class QuantizeConfig:
 def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: QuantizeConfig) -> onnx.ModelProto:
     """Return an int8 copy of ``model`` in QDQ form: uint8 activations, int8 weights.
 
-    The first convolution stays in float, with the pooling behind it (see ``front``), and so do the last layer
-    and the softmax: quantized, the probabilities would not sum to 1 and would tie. In a network that begins
-    with a dense layer, the uint8 image itself is the first quantized tensor, so nothing is rounded there.
+    The first convolution stays in float, with the pooling that follows it (see ``passes``). So do the last
+    layer and the softmax: quantized, the probabilities would not sum to 1, and there would be ties. In a
+    network that begins with a dense layer, the uint8 image itself is the first quantized tensor, so nothing
+    is rounded there.
 
     Arguments:
         model: a graph of ``to_onnx``.
@@ -119,7 +124,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     }
     # Histogram calibration reports its progress by print.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        # From a file: given the model itself, quantize_static moves its weights out of it.
+        # From a file, because quantize_static moves the weights out of a model that it is given in memory.
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         prepared = onnx.ModelProto()
         prepared.CopyFrom(model)
@@ -127,7 +132,9 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         front = first_layers(prepared, config.float_layers)
         pool_before_relu(prepared, front)
         kept += front
-        add_pre_process_metadata(prepared)  # folded and inferred already: no advice to do that, please
+        add_pre_process_metadata(
+            prepared
+        )  # the graph is already folded and its shapes inferred; suppress the advice to do so
         onnx.save(prepared, source)
         quantize_static(
             source,
@@ -150,7 +157,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
 
 
 def last_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The layers with weights that no other such layer comes after: one, or one of each member."""
+    """Return the last layers with weights: one, or one per member."""
     makers = {name: node for node in model.graph.node for name in node.output}
     found: dict[str, onnx.NodeProto] = {}
     waiting = [value.name for value in model.graph.output]
@@ -166,10 +173,10 @@ def last_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def calibration_images(images: NDArray[np.uint8], config: QuantizeConfig) -> NDArray[np.uint8]:
-    """Those of ``images``, (n, 48, 48), that ``config`` draws, in their order.
+    """Return the images of ``images``, (n, 48, 48), that ``config`` draws, in their order.
 
     Raises:
-        DataError: there are fewer than it asks for.
+        DataError: there are fewer images than ``config.images``.
     """
     config = config.resolved(len(images))
     chosen = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
@@ -196,10 +203,10 @@ class _CalibrationImages:
         return next(self.batches, None)
 
 
-#: The final proof is on the test split; this much more agreement is asked of the validation split, one and a
-#: half times the standard error of such a share of FER2013's 3,589 images.
+#: How much more agreement is required on the validation split than on the test split, where the final proof
+#: is: one and a half times the standard error of such a share on FER2013's 3,589 images.
 MARGIN = 0.003
-#: Layers at the front that may stay in float. A network that needs more gains too little from int8.
+#: Most layers at the front that may stay in float. A network that needs more gains too little from int8.
 MOST = 3
 BATCH = 64
 
@@ -211,38 +218,39 @@ def quantize_within_gates(
     config: QuantizeConfig,
     say: Callable[[str], None] = lambda message: None,
 ) -> tuple[onnx.ModelProto, QuantizeConfig, list[Gate]]:
-    """Quantize ``model``, and anew with a further layer in float as long as it answers too differently.
+    """Quantize ``model``, and again with one more layer in float while its answers differ too much.
 
-    What is lost in the first layers grows in those behind. Small networks, whose answers are close to each
-    other, are the ones that need it.
+    Errors of the first layers grow in the layers after them. Small networks, whose probabilities are close to
+    each other, are the ones that need more layers in float.
 
     Arguments:
         model: a graph of ``to_onnx``.
         train: training images for the calibration, uint8 (n, 48, 48).
-        validation: on which both graphs are compared.
-        config: how to begin.
+        validation: the images on which both graphs are compared.
+        config: the first configuration to try.
         say: is told what is being done.
 
-    Returns the int8 graph, how it was quantized, and the gates of int8 against ``model`` on ``validation``.
-    The graph is the last that was tried if none is close enough.
+    Returns:
+        The int8 graph, its configuration, and the gates of int8 against ``model`` on ``validation``. If no
+        graph is close enough, it is the last that was tried.
     """
     expected = _answers(model, validation.images)
     layers = sum(node.op_type in WEIGHTED for node in model.graph.node) - len(last_layers(model))
-    most = min(MOST, layers - 1)  # one layer at least in int8
+    most = min(MOST, layers - 1)  # at least one layer in int8
     while True:
         quantized = quantize(model, train, config)
         gates = int8_gates(
             expected, _answers(quantized, validation.images), validation.labels, CALIBRATION_HINT
         )
         lost, share = (gate.measured for gate in gates[:2])
-        # What was measured, though a small split proves little: it is a choice and no claim.
+        # Judged by the measured value, even on a small split: this is a choice, not a claim.
         close = share >= INT8_AGREEMENT + MARGIN and lost <= INT8_POINTS_LOST
         if close or config.float_layers >= most:
             return quantized, config, gates
         config = replace(config, float_layers=config.float_layers + 1)
         say(
             f"int8 agrees with float32 on {share:.2%} of the validation images and loses {lost:.2g} points:"
-            f" quantizing anew, the first {config.float_layers} layers in float"
+            f" quantizing again, with the first {config.float_layers} layers in float"
         )
 
 

@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 
 class Subject(Protocol):
-    """What an export asks of what it exports."""
+    """What an export needs to know about a network."""
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """Name of the model."""
 
     @property
     def path(self) -> Path:
-        """Where it lies, for people."""
+        """Where it is, for messages."""
 
     @property
     def data(self) -> Mapping[str, str]:
         """Name and fingerprint of the data that it was trained on."""
 
     def network(self, dataset: Dataset) -> keras.Model:
-        """Load it, in float32; what has to be fitted for that is fitted on the validation split."""
+        """Load it in float32; anything that must be fitted for that is fitted on the validation split."""
 
     def training(self, dataset: Dataset) -> dict[str, Any]:
-        """What the report tells of its training, as JSON values: nothing about the machine's folders."""
+        """The report's account of its training, as JSON values, without any folders of this machine."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,26 @@ class Origin:
 
 
 def read_origin(folder: Path) -> Origin:
-    """What the report of an export tells of it. Raises ModelError if ``folder`` is no export."""
+    """Read the origin of an export from its report.
+
+    Raises:
+        ModelError: ``folder`` is not an export.
+    """
     file = folder / contract.REPORT_FILE
     try:
         model = json.loads(read_text(file))["model"]
         return Origin(str(model["name"]), {key: str(model["data"][key]) for key in ("name", "fingerprint")})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file}: not the report of an export; make it anew with fertools export") from error
+        raise ModelError(f"{file}: not the report of an export; export again with fertools export") from error
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """The best network of a run. Raises RunError if the run is not finished."""
+    """The best network of a run.
+
+    Raises:
+        RunError: the run is not finished.
+    """
 
     run: Run
 
@@ -89,12 +97,12 @@ class FinishedRun:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Of run.json."""
+        """From run.json."""
         data: dict[str, Any] = self.run.facts["data"]
         return data
 
     def network(self, dataset: Dataset) -> keras.Model:
-        """Load the best epoch's."""
+        """Load the network of the best epoch."""
         from fertools.models.inference import load
 
         return load(self.run.best)
@@ -122,9 +130,9 @@ class FinishedRun:
 
 
 def _seeds(run: Run, dataset: Dataset) -> dict[str, Any] | None:
-    """Accuracies of the best networks of all seeds that ``run`` was trained with, and the best of them.
+    """Return the accuracies of the best networks of all seeds of ``run``, and the best seed.
 
-    None if there is but one.
+    None if there is only one seed.
     """
     from fertools.models.inference import load, probabilities
 
@@ -168,14 +176,14 @@ def open_members(paths: Sequence[Path]) -> list[Member]:
     """The networks at ``paths``: runs, folders of seeds (a member each), export folders.
 
     Raises:
-        RunError: one is none of these or not finished, or they were not trained on the same data.
+        RunError: a path is none of these, a run is not finished, or they were not trained on the same data.
     """
     members = [member for path in paths for member in _members(path)]
     first = members[0]
     for member in members:
         if member.data["fingerprint"] != first.data["fingerprint"]:
             raise RunError(
-                f"{member.path}: was trained on {member.data['name']}, {first.path} on other data"
+                f"{member.path}: it was trained on {member.data['name']}, {first.path} on other data"
                 f" ({first.data['name']}); an ensemble's members share it"
             )
     return members
@@ -195,10 +203,10 @@ class Ensemble:
 
     Arguments:
         members: two or more, see ``open_members``.
-        weights: how much each counts, positive; None for alike.
+        weights: weight of each member, positive; None for equal weights.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: the weights do not fit the members.
     """
 
     members: Sequence[Member]
@@ -209,7 +217,7 @@ class Ensemble:
 
     @property
     def name(self) -> str:
-        """What all ensembles are called."""
+        """The name of all ensembles."""
         return NAME
 
     @property
@@ -219,7 +227,7 @@ class Ensemble:
 
     @property
     def data(self) -> Mapping[str, str]:
-        """What all members were trained on."""
+        """The data that all members were trained on."""
         return self.members[0].data
 
     @property
@@ -228,13 +236,13 @@ class Ensemble:
         return shares(self.weights, len(self.members))
 
     def network(self, dataset: Dataset) -> keras.Model:
-        """Join the members, each as confident as it is right on the validation split.
+        """Join the members after temperature scaling of each on the validation split.
 
-        A run's network has not been scaled yet and an export's has, by its own temperature: without that, the
-        more confident would count for more than its weight says.
+        An export's network is already scaled by its own temperature, a run's is not. Without scaling, a more
+        confident member would count for more than its weight.
 
         Raises:
-            ModelError: the file of one is missing or damaged.
+            ModelError: the file of a member is missing or damaged.
         """
         from fertools.models.ensemble import weighted_mean
         from fertools.models.inference import load
@@ -281,7 +289,7 @@ class Ensemble:
             "notes": [
                 *dataset.notes,
                 *(
-                    f"{name} learned from a network of other data, {data['name']}"
+                    f"{name} learned from a network that was trained on other data, {data['name']}"
                     for name, data in others.values()
                 ),
             ],

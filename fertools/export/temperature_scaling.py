@@ -1,4 +1,4 @@
-"""Temperature scaling: confidence that keeps to accuracy (Guo et al. 2017, arXiv:1706.04599)."""
+"""Temperature scaling: confidence that matches accuracy (Guo et al. 2017, arXiv:1706.04599)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 Probabilities = NDArray[np.float32]
 
-#: Temperatures that are tried. A network that makes no mistake on the split asks for 0, which would
-#: multiply the rounding errors of its logits without end.
+#: Range of temperatures. For a network without a mistake on the split the optimum is 0, which would multiply
+#: the rounding errors of its logits without bound.
 TEMPERATURES = (0.2, 5.0)
-#: Probabilities below are taken for it: float32 ends there, and 0 has no logarithm.
+#: Smaller probabilities are replaced by this one: float32 ends there, and 0 has no logarithm.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """What one temperature does to a network's calibration error on the validation split, shares in 0..1."""
+    """A temperature, and the calibration error on the validation split before and after; shares in 0..1."""
 
     #: The last layer's logits are divided by it; 1.0 if the network was left as it was.
     temperature: float
@@ -73,7 +73,7 @@ def scale_temperature(network: keras.Model, validation: Split) -> TemperatureSca
 
 
 def fit_temperature(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:
-    """The temperature in ``TEMPERATURES`` of the lowest log loss, for (n, 7) and (n,), n at least 1."""
+    """Return the temperature with the lowest log loss, for (n, 7) and (n,), n at least 1."""
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
@@ -84,13 +84,13 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.uint8]) -> 
         factor = np.exp(-logarithm)
         return float(np.mean(logsumexp(logits * factor, axis=1) - true * factor))
 
-    # Convex in 1/T, hence with a single valley over log T, too.
+    # Convex in 1/T, so there is a single minimum over log T, too.
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return float(np.exp(found.x))
 
 
 def rescaled(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """What softmax gives with its logits divided by ``temperature``: p ** (1 / T), summing to 1 again.
+    """Return the softmax of the logits divided by ``temperature``: p ** (1 / T), normalized to sum to 1.
 
     float32 (n, 7) in and out.
     """

@@ -1,11 +1,11 @@
-"""A model repository for Triton Inference Server: what its onnxruntime backend loads as it stands.
+"""A model repository for Triton Inference Server, which its onnxruntime backend loads unchanged.
 
 ::
 
     triton/
       compact_int8/
         config.pbtxt        names, types, batching
-        labels.txt          class names, a line each, for Triton's classification extension
+        labels.txt          class names, one per line, for Triton's classification extension
         1/model.onnx        the export's file, unchanged
 
 The layout and the fields are those of Triton's model_repository.md and model_configuration.md.
@@ -21,7 +21,7 @@ from fertools.files import write_text
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import METADATA_KEY, ModelInfo
 
-#: Images that Triton runs together at most, and microseconds that the first of them waits for others.
+#: Largest batch of Triton, and microseconds that the first image waits for others.
 BATCH: Final = 64
 DELAY: Final = 500
 
@@ -37,7 +37,7 @@ def write_repository(export: Path, folder: Path) -> list[str]:
         folder: the repository; its models are replaced.
 
     Returns:
-        The names of the models: that of the network, with ``_int8`` behind it for the int8 file.
+        The names of the models: that of the network, followed by ``_int8`` for the int8 file.
     """
     import onnx
 
