@@ -68,7 +68,7 @@ def test_usage_errors(teachers):
     assert "Missing option '--teachers'" in result.stderr
     result = distill("--teachers", teachers[0], "--label-share", 1)
     assert result.exit_code == 2
-    assert "label_share=1.0: leaves the teachers nothing to say" in result.stderr
+    assert "label_share=1.0: the teachers would have no influence" in result.stderr
     result = distill("--teachers", teachers[0], "--label-share", 0, "--label-smoothing", 0.1)
     assert result.exit_code == 2
     assert "--label-smoothing: has no effect with --label-share 0" in result.stderr

@@ -88,7 +88,7 @@ def test_a_failing_run_stands_in_the_table_and_stops_nothing(outcome):
     document = json.loads(result.stdout)
     assert [each["note"] for each in document["runs"]] == [
         "",
-        "failed: the loss is no number in epoch 1; train anew, learning slower",
+        "failed: the loss is NaN or infinite in epoch 1; train again with a lower learning rate",
     ]
     assert document["best"] == f"s/{GOOD}"
     lines = result.stderr.splitlines()

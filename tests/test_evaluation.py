@@ -187,7 +187,7 @@ def test_nothing_is_left_without_duplicates(dataset):
     found = measure(perfect(dataset), copied, "test")
     assert found.deduplicated is None
     assert found.to_dict()["deduplicated"] is None
-    assert found.to_text().endswith("Every image also stands in another split.")
+    assert found.to_text().endswith("Every image is also in another split.")
 
 
 def test_an_empty_split(dataset):

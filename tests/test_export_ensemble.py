@@ -189,7 +189,7 @@ def test_other_data_behind_a_member_is_told(small_run, other_run, small_data, tm
     (mixed / "run.json").write_text(json.dumps(facts | {"other_data": [far]}))
     training = Ensemble(open_members([small_run, mixed])).training(small_data)
     assert training["other_data"] == [far]
-    assert training["notes"][-1] == "mixed learned from a network of other data, far.npz"
+    assert training["notes"][-1] == "mixed learned from a network that was trained on other data, far.npz"
 
 
 @pytest.mark.parametrize("weights", ["1", "1,2,3", "1,x", "1,-1"])

@@ -45,6 +45,8 @@ def test_layers_stay_in_float_until_the_answers_are_close(small_run, small_data)
     int8, config, gates = quantize_within_gates(model, train, validation, CONFIG, said.append)
     assert config.float_layers == 2
     assert float_kernels(int8) == 3
-    assert [text.rpartition(": ")[2] for text in said] == ["quantizing anew, the first 2 layers in float"]
+    assert [text.rpartition(": ")[2] for text in said] == [
+        "quantizing again, with the first 2 layers in float"
+    ]
     found, expected = (run_onnxruntime(each, validation.images).argmax(axis=1) for each in (int8, model))
     assert gates[1].measured == np.mean(found == expected)

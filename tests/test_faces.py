@@ -537,7 +537,7 @@ def test_what_is_plainly_no_crop_is_said_once(photos, export):
     result = run("crop.png", "coffee.png", "again.png", "--model", export)
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()
-    assert line.startswith("coffee.png does not look like the crop of a face")
+    assert line.startswith("coffee.png does not look like a cropped face")
     assert "--find-faces" in line
     assert len(result.stdout.splitlines()) == 3
     assert run("crop.png", "portrait.jpg", "--model", export).stderr == ""

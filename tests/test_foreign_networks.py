@@ -141,7 +141,7 @@ def test_a_foreign_network_that_keeps_the_contract_is_measured(wrap):
     assert result.exit_code == 0, result.stderr
     assert 0 <= json.loads(result.stdout)["official"]["accuracy"] <= 1
     for command, said in zip(
-        commands("good.keras")[1:], ("is no network of ours", "is not a seq"), strict=True
+        commands("good.keras")[1:], ("not a network of fertools", "is not a seq"), strict=True
     ):
         result = run(*command)
         assert result.exit_code == 1

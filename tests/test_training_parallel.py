@@ -199,7 +199,7 @@ def test_several_processes_train_one_network(found, joined):
 @needs_jax
 def test_processes_that_were_told_different_things(joined):
     for each in joined:
-        assert each["others"].startswith("the processes were not told the same: give all of them the same")
+        assert each["others"].startswith("the processes have different settings: give all the same")
 
 
 #: Two devices of TensorFlow.

@@ -159,7 +159,7 @@ def test_a_loss_that_is_no_number(tmp_path):
     with np.load(run.state(1)) as file:
         arrays = {name: np.full_like(a, np.nan) if a.shape == (3, 3, 1, 4) else a for name, a in file.items()}
     np.savez(run.state(1), **arrays)
-    with pytest.raises(RunError, match=r"the loss is no number in epoch 2; train anew, learning slower"):
+    with pytest.raises(RunError, match=r"the loss is NaN or infinite in epoch 2; train again with a lower"):
         train(run, dataset())
     assert [row.epoch for row in run.history()] == [1]
 
@@ -357,7 +357,7 @@ def test_teachers_that_cannot_teach(finished, tmp_path):
     unfinished = create(tmp_path / "unfinished")
     for teacher, kind, message in (
         (tmp_path / "nothing", ModelError, "nothing: no such file; a teacher is a run"),
-        (tmp_path / "stranger.keras", ModelError, "is no network of ours"),
+        (tmp_path / "stranger.keras", ModelError, "not a network of fertools"),
         (unfinished.path, RunError, "has no finished epoch yet; resume it first"),
     ):
         with pytest.raises(kind, match=message):
@@ -442,4 +442,4 @@ def test_weights_of_unknown_origin_are_told(finished, tmp_path):
     copied = tmp_path / "copied.keras"
     copied.write_bytes(finished.best.read_bytes())
     run = create(tmp_path / "run", weights=copied)
-    assert run.facts["data"]["notes"] == ["what copied.keras was trained on is not known"]
+    assert run.facts["data"]["notes"] == ["the training data of copied.keras is unknown"]

@@ -19,7 +19,8 @@ from fertools.data.partition import with_drawn_test
 from fertools.errors import DataError, ImageError
 from fertools.faces.finder import FaceFinder
 
-#: Pixels across a face, at least: three quarters of the crop. docs/stress.md has what smaller faces cost.
+#: Smallest face, in pixels across: three quarters of the crop. docs/stress.md has the accuracy on smaller
+#: faces.
 SMALLEST_FACE: Final = 36
 
 
@@ -40,7 +41,7 @@ class Collection:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Reason -> photos, the most frequent first; what is in brackets is left off."""
+        """Reason -> number of photos, the most frequent first; the part in brackets is left out."""
         counts = Counter(each.reason.partition(" (")[0] for each in self.left_out)
         return dict(counts.most_common())
 
@@ -59,12 +60,12 @@ def collect(
         folder: holds folders named by class (``happy/``, ``Anger/``, ``3/``) of photos, directly or within
             ``train/``, ``valid/`` and ``test/``. Without these, a fifth of each class is drawn as test.
         finder: finds the faces.
-        smallest: pixels across a face, at least.
+        smallest: the smallest face to keep, in pixels across.
         seed: draws the test split.
         progress: gets the number of photos done and of all.
 
-    A photo is left out if it has no face, several (which one has the expression?), or one that is too small,
-    if it cannot be read, and if its crop or its file was there before.
+    A photo is left out if it has no face, several (it is unclear which one has the expression) or one that is
+    too small, if it cannot be read, or if its crop duplicates an earlier one.
 
     Raises:
         DataError: there are no photos in folders named by class, a folder's name is no class, or no photo
@@ -104,7 +105,7 @@ def collect(
 def _crop(
     path: Path, finder: FaceFinder, smallest: float, seen: dict[bytes, Path]
 ) -> tuple[npt.NDArray[np.uint8] | None, str]:
-    """uint8 (48, 48) of the photo's face and "", or None and why not; ``seen`` remembers the crops."""
+    """Return the photo's face, uint8 (48, 48), and "", or None and the reason; ``seen`` has earlier crops."""
     try:
         faces = finder.find(path)
     except ImageError as error:
@@ -124,7 +125,7 @@ def _crop(
 
 
 def _photos(folder: Path) -> Iterator[tuple[Path, int, int | None]]:
-    """Photo, label and usage code of all below the folder; no code where it has no folders of splits."""
+    """Return all photos below the folder with label and usage code; no code without folders of splits."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     tops = [path for path in visible(folder) if path.is_dir()]

@@ -1,4 +1,4 @@
-"""What finds faces: OpenCV's cascade, YuNet, or any callable of the user's."""
+"""Face detectors: OpenCV's cascade, YuNet, or any callable of the user."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Detection:
     landmarks: tuple[tuple[float, float], ...] | None = None
 
 
-#: Takes an RGB picture, uint8 (h, w, 3), and gives detections, or bare boxes of four numbers.
+#: Takes an RGB picture, uint8 (h, w, 3), and returns detections, or bare boxes of four numbers.
 Detector = Callable[[Pixels], Iterable[Detection | Sequence[float]]]
 
 
@@ -52,17 +52,17 @@ def opencv() -> Any:
 class Haar:
     """The frontal-face cascade that is inside OpenCV 4's wheel (Viola and Jones 2001).
 
-    Its confidence is the share of faces among boxes of the same weight: what the cascade's last stage gives
-    a box is a number without a scale, and goes through a logistic function that was fitted to which boxes
-    were faces in scenes of validation faces (``benchmarks/scenes.py --fit-haar``).
+    Its confidence is the share of faces among boxes of the same weight. The weight that the cascade's last
+    stage gives a box has no scale, so it goes through a logistic function, fitted on scenes of validation
+    faces to which boxes were faces (``benchmarks/scenes.py --fit-haar``).
 
     Raises:
         MissingExtraError: there is no OpenCV, or OpenCV 5, which has no cascades.
     """
 
-    #: What `FaceFinder` asks for if nothing else is said.
+    #: Default of `FaceFinder`.
     MIN_CONFIDENCE: Final = 0.5
-    #: Of the logistic function: the weight at which half the boxes are faces, and its steepness.
+    #: The logistic function: the weight at which half the boxes are faces, and its steepness.
     MIDDLE: Final = 1.46
     STEEPNESS: Final = 0.77
 
@@ -98,7 +98,7 @@ class Haar:
 
 
 class YuNet:
-    """YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), run by OpenCV from a file of the user's.
+    """YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), run by OpenCV from a file of the user.
 
     Raises:
         ConfigError: there is no such file.
@@ -113,8 +113,8 @@ class YuNet:
     #: Boxes that overlap more (intersection over union) are one face.
     OVERLAP: Final = 0.3
 
-    #: It is trained on faces of about 10 to 300 pixels, so a picture with a longer side above this is also
-    #: looked at reduced to a quarter.
+    #: YuNet is trained on faces of about 10 to 300 pixels. A picture whose longer side exceeds this is
+    #: therefore searched a second time, reduced to a quarter.
     LARGEST: Final = 640
 
     name: Final = "yunet"
@@ -166,7 +166,7 @@ class YuNet:
 
 
 def merge(found: Iterable[Detection], overlap: float = 0.5) -> list[Detection]:
-    """Of detections that are of one face, the surest: those of which half the smaller box is in the other."""
+    """Keep the surest of detections of one face, whose boxes share at least half of the smaller one."""
     kept: list[Detection] = []
     for one in sorted(found, key=lambda detection: -detection.confidence):
         if all(_shared(one.box, other.box) < overlap for other in kept):
@@ -186,7 +186,7 @@ def _shared(one: Box, other: Box) -> float:
 
 @contextmanager
 def _quiet(cv2: Any) -> Iterator[None]:
-    """Without what OpenCV writes to stderr when a file is not what it should be."""
+    """Suppress what OpenCV writes to stderr about an unsuitable file."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

@@ -1,4 +1,4 @@
-"""Pictures with their faces boxed and named."""
+"""Draw boxes and labels on pictures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Lines and letters grow with the picture: its longer side divided by these, in pixels, but no less than so.
+#: Lines and letters scale with the picture: its longer side divided by the first number, in pixels, and at
+#: least the second.
 _LINE: Final = (400, 2)
 _LETTER: Final = (40, 12)
 
-#: Label -> colour: those of Okabe and Ito (2008), which colour-blind people can tell apart.
+#: Label -> colour: those of Okabe and Ito (2008), which colour-blind people can distinguish.
 COLORS: Final = {
     "Angry": (213, 94, 0),
     "Disgust": (0, 158, 115),
@@ -48,11 +49,11 @@ def draw(image: Any, marks: Sequence[tuple[Sequence[float], str, str]]) -> Image
     line, letter = (max(least, round(longer / share)) for share, least in (_LINE, _LETTER))
     font = _font(letter)
     gap = max(2, letter // 5)
-    # The largest first, so that no text hides under the box of a larger face.
+    # The largest first, so that the box of a larger face does not cover a text.
     for (x, y, width, height), label, text in sorted(marks, key=lambda mark: -mark[0][2] * mark[0][3]):
         color = COLORS.get(label, _OTHER)
         pen.rectangle((x, y, x + width - 1, y + height - 1), outline=color, width=line)
-        # The same height for all texts, with or without letters that reach below the line.
+        # The same height for all texts, with or without descenders.
         wide, high = pen.textlength(text, font=font) + 2 * gap, sum(font.getmetrics()) + gap
         left = min(max(x, 0), max(drawn.width - wide, 0))
         # Above the box, else below it, else inside.
@@ -66,7 +67,7 @@ def draw(image: Any, marks: Sequence[tuple[Sequence[float], str, str]]) -> Image
 
 @lru_cache(maxsize=4)
 def _font(size: int) -> Any:
-    """Pillow's own letters, read once: a video has many frames."""
+    """Pillow's own font, loaded once per size: a video has many frames."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

@@ -30,23 +30,23 @@ class Face:
 
     #: x and y of the left top corner, width, height; within the picture.
     box: tuple[int, int, int, int]
-    #: The detector's, 0..1.
+    #: Confidence of the detector, 0..1.
     confidence: float
     #: x and y of the eye at the picture's left, the eye at its right, the tip of the nose, the mouth's corner
     #: at the left and at the right; None if the detector tells none.
     landmarks: tuple[tuple[float, float], ...] | None
-    #: uint8 (48, 48), grey, framed as the training images are: what `Predictor.predict` wants.
+    #: uint8 (48, 48), grey, framed like the training images: the input of `Predictor.predict`.
     crop: npt.NDArray[np.uint8] = field(repr=False)
     #: The square of the picture, perhaps turned, that became `crop`.
     frame: Frame
 
     @property
     def small(self) -> bool:
-        """Whether the picture has fewer pixels of the face than the crop, which is then an enlargement."""
+        """Whether the face has fewer pixels in the picture than in the crop, which is then an enlargement."""
         return self.frame.pixels < IMAGE_SIZE
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the crop, as JSON types; numbers are rounded to what they are good for."""
+        """Return all but the crop as JSON types, rounded to a useful precision."""
         landmarks = self.landmarks and [[round(x, 1), round(y, 1)] for x, y in self.landmarks]
         return {
             "box": list(self.box),
@@ -57,18 +57,18 @@ class Face:
 
 
 class FaceFinder:
-    """Finds the faces of pictures and cuts them out as the training images were. May be shared by threads.
+    """Finds the faces of pictures and cuts them out like the training images. Threads may share it.
 
     Arguments:
         detector: None for the file that the environment variable ``FERTOOLS_DETECTOR`` names, else OpenCV's
             cascade; ``"haar"`` for the cascade in any case; the path of a YuNet's ONNX file, which finds
-            more and aligns faces by their landmarks; or a callable. A callable is given RGB pixels, uint8
-            (h, w, 3), and gives boxes (x, y, width, height) or `Detection` objects in them. A box is cropped
-            as it stands, or as a square if it is none; landmarks are laid onto those of the training images.
-        min_confidence: faces with less are left out; by default what is best for the detector
-            (docs/faces.md), and 0 for a callable.
-        longest_side: a picture with a longer side is shrunk to it before the detector sees it; the crop is
-            cut out of the whole one. More finds smaller faces, in time proportional to its square.
+            more and aligns faces by their landmarks; or a callable. A callable takes RGB pixels, uint8
+            (h, w, 3), and returns boxes (x, y, width, height) or `Detection` objects. A box is cropped as it
+            is, or made square; landmarks are aligned with those of the training images.
+        min_confidence: faces with less are left out; the default depends on the detector (docs/faces.md) and
+            is 0 for a callable.
+        longest_side: a larger picture is shrunk to this longer side for the detector; the crop comes from the
+            original. A larger value finds smaller faces, in time proportional to its square.
 
     Raises:
         ConfigError: an argument makes no sense, or there is no such file.
@@ -95,7 +95,7 @@ class FaceFinder:
         self._detect: Detector
         if callable(detector):
             self._detect, usual = detector, 0.0
-            #: What finds the faces, for reports: ``"haar"``, ``"yunet"`` or the name of the callable.
+            #: Name of the detector, for reports: ``"haar"``, ``"yunet"`` or the name of the callable.
             self.name = getattr(detector, "__name__", type(detector).__name__)
         elif detector == HAAR:
             self._detect, usual, self.name = Haar(), Haar.MIN_CONFIDENCE, HAAR
@@ -103,20 +103,20 @@ class FaceFinder:
             usual, self.name = YuNet.MIN_CONFIDENCE, YuNet.name
             self._detect = YuNet(detector, usual if min_confidence is None else min_confidence)
         self.min_confidence = usual if min_confidence is None else min_confidence
-        # OpenCV's detectors keep the picture's size between calls.
+        # OpenCV's detectors keep the size of the picture as state.
         self._one_at_a_time = threading.Lock()
 
     def find(self, image: Any) -> list[Face]:
         """Find the faces of a picture, the largest first; none if there are none.
 
-        A file of up to 50 megapixels takes at most 4 bytes a pixel, what Pillow decodes it to, and 100 MB.
+        A file of up to 50 megapixels needs at most 4 bytes per pixel, as decoded by Pillow, and 100 MB.
 
         Arguments:
             image: a path, the bytes of an image file, a Pillow image or an array, as `to_face` takes it.
 
         Raises:
             ImageError: the image cannot be used.
-            ConfigError: the callable that is the detector gives something that is no box.
+            ConfigError: the callable detector returned something that is not a box.
         """
         picture = Picture(image)
         shrunk = picture.within(self.longest_side)
@@ -155,7 +155,7 @@ def _again(kind: type[FaceFinder], detector: Any, min_confidence: float | None, 
 
 
 def _detection(answer: Detection | Sequence[float]) -> Detection:
-    """What a detector gave for one face, checked."""
+    """Check what a detector returned for one face."""
     try:
         one = answer if isinstance(answer, Detection) else Detection(tuple(map(float, answer)))  # type: ignore[arg-type]
         numbers = np.array([*one.box, one.confidence, *np.ravel(one.landmarks or ())], np.float64)
@@ -171,7 +171,7 @@ def _detection(answer: Detection | Sequence[float]) -> Detection:
 
 
 def _scaled(detection: Detection, scale: tuple[float, float]) -> Detection:
-    """The same in pixels that are so many times as many, across and down."""
+    """Scale a detection by factors across and down."""
     across, down = scale
     x, y, width, height = detection.box
     landmarks = detection.landmarks and tuple((x * across, y * down) for x, y in detection.landmarks)
@@ -179,7 +179,7 @@ def _scaled(detection: Detection, scale: tuple[float, float]) -> Detection:
 
 
 def _within(box: Box, picture: Picture) -> tuple[int, int, int, int] | None:
-    """The box in whole pixels of the picture, without what lies outside; None if that is all."""
+    """Return the box in whole pixels, clipped to the picture; None if it lies outside."""
     x, y, width, height = box
     left, top = max(round(x), 0), max(round(y), 0)
     right, bottom = min(round(x + width), picture.width), min(round(y + height), picture.height)

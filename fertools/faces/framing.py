@@ -1,8 +1,8 @@
-"""From where a detector sees a face to the frame that FER2013 shows of it.
+"""The crop rule: from a detector's box or landmarks to the frame that FER2013 would show.
 
 FER2013's pictures were cut out by a detector of their time (Goodfellow et al. 2013, arXiv:1307.0414), so each
-detector of today has one rule that leads from its answer to that frame. ``benchmarks/framing.py`` runs the
-detectors on the Training images and prints the constants below; a test holds them.
+detector of today needs a rule that leads from its answer to that frame. ``benchmarks/framing.py`` runs the
+detectors on the Training images and prints the constants below; a test checks them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from fertools.contract import IMAGE_SIZE
 from fertools.faces.picture import Picture
 from fertools.runtime.preprocessing import grey, to_face
 
-#: Where YuNet sees the landmarks of a FER2013 face, in pixels of its 48x48 frame: medians of x and y of the
-#: eye at the picture's left, the eye at its right, the tip of the nose, the left and right mouth corner.
+#: Landmarks of FER2013 faces by YuNet, in pixels of the 48x48 frame: medians of x and y of the eye at the
+#: picture's left, the eye at its right, the tip of the nose, the left and the right corner of the mouth.
 TEMPLATE: Final = ((15.1, 19.1), (32.6, 18.8), (23.8, 28.7), (16.4, 35.9), (31.4, 35.6))
 
-#: A frame by landmarks is made smaller by this factor. FER2013 frames faces of the same landmarks wider or
-#: closer (docs/faces.md), and the networks lose more by a wide frame than by a close one: of 0.88 to 1 this
-#: was the best for both shipped models together, on 700 scenes of validation faces.
+#: A frame from landmarks is made smaller by this factor. FER2013 frames faces with the same landmarks wider
+#: or closer (docs/faces.md), and the networks lose more accuracy by a wide frame than by a close one: from
+#: 0.88 to 1 this was the best for both shipped models together, on 700 scenes of validation faces.
 CLOSER: Final = 0.91
 
-#: Where the landmarks lie in that smaller frame, in pixels of its 48x48: `TEMPLATE`, spread about its middle.
+#: The landmarks in that smaller frame, in pixels of its 48x48: `TEMPLATE`, scaled about the centre.
 CLOSE_TEMPLATE: Final = tuple(
     ((x - IMAGE_SIZE / 2) / CLOSER + IMAGE_SIZE / 2, (y - IMAGE_SIZE / 2) / CLOSER + IMAGE_SIZE / 2)
     for x, y in TEMPLATE
 )
 
-#: A box of OpenCV's frontal-face cascade is the frame as it stands: its median on FER2013 is 47.25 pixels
-#: wide and begins at (0.25, 0.25).
+#: A box of OpenCV's frontal-face cascade is the frame, unchanged: its median on FER2013 is 47.25 pixels wide
+#: and starts at (0.25, 0.25).
 
-#: Above this side a frame is first reduced by whole numbers, which bounds the memory a face takes.
+#: A larger frame is first reduced by a whole factor, which bounds the memory per face.
 _LARGEST_SIDE: Final = 960
 
 
@@ -43,24 +43,24 @@ _LARGEST_SIDE: Final = 960
 class Frame:
     """A square in a picture, perhaps turned, that becomes the 48x48 face."""
 
-    #: The corner at its top left, as x + y·1j in pixels of the picture.
+    #: The top left corner, as x + y·1j in pixels of the picture.
     corner: complex
     #: From a corner to the next one at its right, as dx + dy·1j: as long as a side.
     side: complex
 
     @classmethod
     def of_box(cls, box: tuple[float, float, float, float]) -> Frame:
-        """The square with the box's centre and the mean of its sides; of a square box, the box."""
+        """Return the square with the centre of the box and the mean of its sides."""
         x, y, width, height = box
         side = (width + height) / 2
         return cls(complex(x + (width - side) / 2, y + (height - side) / 2), complex(side))
 
     @classmethod
     def of_landmarks(cls, landmarks: npt.NDArray[np.float64]) -> Frame:
-        """The square that the landmarks (5, 2) fit best: a similarity onto `CLOSE_TEMPLATE` by least squares.
+        """Return the square that fits the landmarks (5, 2) best, by least squares to `CLOSE_TEMPLATE`.
 
-        With points as complex numbers it is z = a·t + b, whose least squares are those of a line (Umeyama
-        1991, doi:10.1109/34.88573, for the plane).
+        With points as complex numbers the similarity is z = a·t + b, fitted like a line (Umeyama 1991,
+        doi:10.1109/34.88573, for the plane).
         """
         found = landmarks @ np.array([1, 1j])
         wanted = np.asarray(CLOSE_TEMPLATE) @ np.array([1, 1j])
@@ -76,16 +76,16 @@ class Frame:
     def crop(self, picture: Picture) -> npt.NDArray[np.uint8] | None:
         """Cut the frame out: uint8 (48, 48), grey; None if it lies outside the picture.
 
-        It is cut out upright at the picture's own resolution, the picture's edge repeated where it reaches
-        beyond, and then goes through `to_face` like any other picture of a face: a frame that is not turned
-        and lies on whole pixels gives exactly what `to_face` makes of that part of the picture.
+        It is cut out upright at the picture's own resolution, with the edge pixels repeated outside the
+        picture, and then goes through `to_face` like any other picture of a face. For a frame that is not
+        turned and lies on whole pixels the result is exactly `to_face` of that part of the picture.
         """
         import cv2
 
         factor = max(1, int(self.pixels // _LARGEST_SIDE))
         size = max(1, round(self.pixels / factor))
         corners = self.corner + self.side * np.array([0, 1, 1j, 1 + 1j])
-        # With two pixels more at each side, for the interpolation.
+        # Two more pixels at each side, for the interpolation.
         left, top = (
             int(np.floor(low / factor - 2)) * factor for low in (corners.real.min(), corners.imag.min())
         )

@@ -1,4 +1,4 @@
-"""A picture of any size, of which only the wanted parts are turned into arrays."""
+"""A picture of any size; only the requested parts are turned into arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from fertools.errors import ImageError
 from fertools.runtime.decoding import explaining, flatten, load
 from fertools.runtime.preprocessing import check_pixels
 
-#: Rows of the result that are worked on at a time: what bounds the memory beside the decoded picture itself.
+#: Rows of the result that are processed at a time, which bounds the memory besides the decoded picture.
 _BAND = 64
 
 _ORIENTATION = 0x0112
 
-#: EXIF orientation -> what turns the stored picture upright, as ``PIL.ImageOps.exif_transpose`` has it.
+#: EXIF orientation -> the operation that turns the stored picture upright, as
+#: ``PIL.ImageOps.exif_transpose``.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,7 +46,7 @@ class Picture:
     #: Pixels of the upright picture.
     width: int
     height: int
-    #: Of the file, for messages; "" where there is none.
+    #: Name of the file, for messages; "" if there is none.
     name: str
 
     def __init__(self, image: Any) -> None:
@@ -83,7 +84,7 @@ class Picture:
             uint8 (rows, columns, 3), RGB; sizes that `factor` does not divide are rounded up.
 
         Raises:
-            ImageError: the pixels cannot be used; files are not looked at before.
+            ImageError: the pixels cannot be used; a file is decoded only now.
         """
         left, top = max(left, 0), max(top, 0)
         right, bottom = min(right, self.width), min(bottom, self.height)
@@ -122,7 +123,7 @@ class Picture:
         return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
     def _stored(self, left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
-        """Where a rectangle of the upright picture lies in the stored one."""
+        """Map a rectangle of the upright picture to the stored one."""
         width, height = self._pixels.size
         if self._turn >= 5:
             left, top, right, bottom = top, left, bottom, right

@@ -1,4 +1,4 @@
-"""The same faces from frame to frame: found now and then, followed in between, their answers smoothed."""
+"""Track faces: detected every few frames, followed in between, with smoothed predictions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from fertools.runtime import Prediction, Predictor
 
 Pixels = npt.NDArray[np.uint8]
 
-#: A detection is of a track if it shares this much of the union of both squares, or, once the track is lost,
-#: if its centre is no further away than the track's side.
+#: A detection belongs to a track if the overlap (intersection over union) of both squares is at least this,
+#: or, once the track is lost, if its centre is no further away than the track's side.
 _SHARED: Final = 0.3
 
-#: Points of a face that are followed, each way.
+#: Tracked points per face, across and down.
 _GRID: Final = 7
-#: Of them at least so many must come back to where they were.
+#: Least number of points that must return to where they were.
 _LEAST: Final = 8
-#: Pixels that a point may be off after it was followed there and back (Kalal et al. 2010,
+#: Largest error of a point after forward and backward tracking, in pixels (Kalal et al. 2010,
 #: doi:10.1109/ICPR.2010.675).
 _RETURN: Final = 1.0
 
@@ -39,17 +39,17 @@ class TrackedFace:
     track: int
     #: x and y of the left top corner, width, height in pixels, within the picture.
     box: tuple[int, int, int, int]
-    #: The detector's when it last saw the face, 0..1.
+    #: Confidence of the detector when it last saw the face, 0..1.
     confidence: float
     #: Whether the picture has fewer than 48 pixels of the face each way.
     small: bool
-    #: The mean over the track's latest past.
+    #: Smoothed over the recent frames of the track.
     prediction: Prediction
-    #: Of this frame alone.
+    #: The prediction for this frame alone.
     momentary: Prediction
 
     def to_dict(self) -> dict[str, Any]:
-        """The smoothed answer as JSON types."""
+        """Return the smoothed prediction as JSON types."""
         return {
             "track": self.track,
             "box": list(self.box),
@@ -64,20 +64,20 @@ class TrackedFace:
 class _Track:
     number: int
     frame: Frame
-    #: Of the face, relative to the frame: centre and size in frame sides.
+    #: Box of the face relative to the frame: centre and size in frame sides.
     centre: complex
     size: tuple[float, float]
     confidence: float
     #: Time when the detector last saw it.
     seen: float
-    #: Whether its points were not found again since.
+    #: Whether its points have been lost since.
     lost: bool = False
     #: float64 (7,), smoothed, and when it was last renewed.
     scores: npt.NDArray[np.float64] | None = None
     renewed: float = 0.0
 
     def take(self, face: Face, time: float) -> None:
-        """Go on from a detection."""
+        """Continue from a detection."""
         self.frame, self.confidence, self.seen, self.lost = face.frame, face.confidence, time, False
         self.centre, self.size = _relative(face)
 
@@ -85,18 +85,18 @@ class _Track:
 class Tracker:
     """Follows the faces of one video. Not to be shared by threads.
 
-    Every `every` frames the finder looks for faces; in between, a grid of points in each face is followed by
-    optical flow (Lucas and Kanade, with pyramids) and moves, scales and turns its frame. A face that the
-    finder does not see any more is followed for `memory` seconds at most, and not told of from the first
-    frame on in which its points are not found again; its number is kept for it as long, in case that it comes
-    back. The probabilities are an exponential mean over time.
+    The finder looks for faces in every `every`-th frame. In between, a grid of points in each face is
+    followed by optical flow (Lucas and Kanade, with pyramids) and moves, scales and turns its frame. A face
+    that the finder no longer sees is followed for at most `memory` seconds, and not reported once its points
+    are lost; if it returns within that time, it keeps its number. The probabilities are an exponential mean
+    over time.
 
     Arguments:
         finder: finds the faces.
-        predictor: answers for the crops.
-        every: frames from one search to the next; 1 for a search in each.
-        smoothing: time constant of the mean, in seconds; 0 for none.
-        memory: seconds.
+        predictor: predicts the crops.
+        every: frames from one search to the next; 1 searches every frame.
+        smoothing: time constant of the mean, in seconds; 0 is no smoothing.
+        memory: how long a face is kept without being detected, in seconds.
 
     Raises:
         ConfigError: an argument makes no sense.
@@ -129,10 +129,10 @@ class Tracker:
         self._before: Pixels | None = None
 
     def update(self, time: float, pixels: Pixels) -> list[TrackedFace]:
-        """The faces of the next frame, by their numbers.
+        """Process the next frame; return its faces, ordered by number.
 
         Arguments:
-            time: seconds, more than of the frame before.
+            time: in seconds, later than the frame before.
             pixels: uint8 (h, w, 3), RGB; all frames of one size.
         """
         import cv2
@@ -151,7 +151,7 @@ class Tracker:
         return [*self._answers(picture, time)]
 
     def _assign(self, faces: list[Face], time: float) -> None:
-        """Give each face to the track that it continues, or to a new one."""
+        """Assign each face to the track that it continues, or to a new one."""
         fits = [
             (fit, index, place)
             for index, face in enumerate(faces)
@@ -203,17 +203,17 @@ class Tracker:
 
 
 def follow(before: Pixels, after: Pixels, frame: Frame) -> Frame | None:
-    """Where a frame of one grey picture is in the next: uint8 (h, w) both.
+    """Follow a frame from one grey picture to the next: uint8 (h, w) both.
 
     Returns:
-        The moved frame, by the similarity of most of its points; None if too few of them are found again.
+        The frame moved by the similarity of most of its points; None if too few of them are found again.
     """
     import cv2
 
-    # The inner part of the frame, for the corners belong to the background.
+    # The inner part of the frame, because the corners belong to the background.
     inner = np.linspace(0.15, 0.85, _GRID)
     grid = (frame.corner + frame.side * (inner[None, :] + 1j * inner[:, None])).ravel()
-    # A part of both pictures that holds the face and how far it may have gone, shrunk to some 100 pixels.
+    # The part of both pictures that the face can have reached, shrunk to some 100 pixels.
     reach = 0.6 * frame.pixels
     height, width = after.shape
     left, top = max(int(grid.real.min() - reach), 0), max(int(grid.imag.min() - reach), 0)
@@ -239,16 +239,16 @@ def follow(before: Pixels, after: Pixels, frame: Frame) -> Frame | None:
         return None
     turn = complex(matrix[0, 0], matrix[1, 0])
     if not 0.8 < abs(turn) < 1.25:
-        return None  # no face grows so much from one frame to the next
+        return None  # no face grows this much from one frame to the next
     corner = (frame.corner - complex(left, top)) * scale * turn + complex(matrix[0, 2], matrix[1, 2])
     return Frame(corner / scale + complex(left, top), frame.side * turn)
 
 
 def _fit(frame: Frame, track: _Track) -> float:
-    """How well a detection goes on with a track: 1..2 by overlap, 0..1 by nearness to a lost one, else 0."""
+    """Score how well a detection continues a track: 1..2 by overlap, 0..1 if near a lost one, else 0."""
     side, other = frame.pixels, track.frame.pixels
     apart = _middle(frame) - _middle(track.frame)
-    # Squares along the axes of the first, which is near enough for faces.
+    # Squares along the axes of the first, which is accurate enough for faces.
     shared = [max(0.0, (side + other) / 2 - abs(gap)) for gap in (apart.real, apart.imag)]
     both = min(shared[0], side, other) * min(shared[1], side, other)
     union = both / (side**2 + other**2 - both)
@@ -263,7 +263,7 @@ def _middle(frame: Frame) -> complex:
 
 
 def _relative(face: Face) -> tuple[complex, tuple[float, float]]:
-    """Centre and size of a face's box in sides of its frame, from the frame's middle."""
+    """Return centre and size of a face's box in sides of its frame, from the frame's middle."""
     x, y, width, height = face.box
     side = face.frame.pixels
     return (complex(x + width / 2, y + height / 2) - _middle(face.frame)) / side, (
@@ -273,7 +273,7 @@ def _relative(face: Face) -> tuple[complex, tuple[float, float]]:
 
 
 def _box(track: _Track, picture: Picture) -> tuple[int, int, int, int] | None:
-    """The face's box in whole pixels of the picture; None if it is outside."""
+    """Return the face's box in whole pixels of the picture; None if it is outside."""
     side = track.frame.pixels
     centre = _middle(track.frame) + track.centre * side
     half = complex(*track.size) * side / 2

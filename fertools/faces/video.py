@@ -23,24 +23,24 @@ Pixels = npt.NDArray[np.uint8]
 #: The name of standard input.
 STDIN: Final = "-"
 
-#: Seconds without a frame after which a live source counts as gone.
+#: Seconds without a frame after which a live source counts as lost.
 PATIENCE: Final = 10.0
 
-#: Of what cannot say how many frames a second it has.
+#: Frames per second of a source that does not say how many it has.
 USUAL_RATE: Final = 25.0
 
 
 class Video:
     """The frames of a source, read by a thread of its own; a context manager.
 
-    A live source never queues up: a frame that nobody has taken when the next one comes is dropped and
-    counted. Of all others every frame is given.
+    A live source never queues up: a frame that has not been taken when the next one arrives is dropped and
+    counted. Other sources give every frame.
 
     Arguments:
-        source: a video file, a camera's number, a network stream's URL, or ``"-"`` for raw RGB24 on stdin.
-        size: width and height of what comes on stdin.
-        rate: its frames a second, for the time of each.
-        live: whether stdin is live; cameras and streams are in any case, and a file never.
+        source: a video file, the number of a camera, the URL of a stream, or ``"-"`` for raw RGB24 on stdin.
+        size: width and height of the frames on stdin.
+        rate: frames per second on stdin, which give the time of each frame.
+        live: whether stdin is live; cameras and streams always are, a file never is.
 
     Raises:
         ConfigError: an argument makes no sense.
@@ -50,7 +50,7 @@ class Video:
 
     #: Width and height in pixels.
     size: tuple[int, int]
-    #: Frames a second, as the source has it.
+    #: Frames per second, as told by the source.
     rate: float
     live: bool
 
@@ -62,14 +62,14 @@ class Video:
         rate: float | None = None,
         live: bool = False,
     ) -> None:
-        #: Frames of a live source that were not given.
+        #: Number of dropped frames of a live source.
         self.dropped = 0
-        #: Why the source ended before its time; None if it did not.
+        #: Why the source ended early; None if it did not.
         self.failure: str | None = None
         self._stop = False
         #: Closes the source, unless the thread is still in it.
         self._close: Callable[[], None] = lambda: None
-        #: Times, where the source tells them, and frames.
+        #: Frames, with their times if the source has them.
         self._next: Callable[[], Iterator[tuple[float | None, Pixels]]] = self._stdin
         if source == STDIN:
             if size is None or min(size) < 1:
@@ -100,11 +100,11 @@ class Video:
             self._close()
 
     def stop(self) -> None:
-        """End the iteration at the next frame; may be called from a signal handler."""
+        """End the iteration at the next frame; safe to call from a signal handler."""
         self._stop = True
 
     def __iter__(self) -> Iterator[tuple[float, Pixels]]:
-        """Seconds since the first frame, and uint8 (h, w, 3), RGB."""
+        """Iterate over seconds since the first frame, and frames uint8 (h, w, 3), RGB."""
         last = time.monotonic()
         while not self._stop:
             try:
@@ -120,7 +120,7 @@ class Video:
             last = time.monotonic()
 
     def _read(self) -> None:
-        """The thread: every frame into the slot."""
+        """Put every frame into the slot; runs in the thread."""
         try:
             start = None
             for index, (moment, pixels) in enumerate(self._next()):
@@ -131,12 +131,12 @@ class Video:
                     return
                 if self._stop:
                     return
-        except Exception as error:  # whatever a decoder raises, the frames before it are good
+        except Exception as error:  # whatever a decoder raises, the earlier frames are good
             self.failure = f"{error}"
         self._put(None)
 
     def _put(self, item: tuple[float, Pixels] | None) -> bool:
-        """Wait for the slot to be free; False if nobody will empty it."""
+        """Wait until the slot is free; False if it will never be."""
         while not self._stop:
             try:
                 self._slot.put(item, timeout=0.1)
@@ -159,7 +159,7 @@ class Video:
 
     def _open(self, source: str) -> None:
         cv2 = opencv()
-        # What FFmpeg and OpenCV write to stderr themselves; one line of ours says what is wrong.
+        # Suppress what FFmpeg and OpenCV write to stderr; one line of ours says what is wrong.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         camera = source.isdecimal()
         if not camera and "://" not in source and not Path(source).is_file():
@@ -183,7 +183,7 @@ class Video:
         self._next = lambda: self._captured(cv2, capture, first)
 
     def _captured(self, cv2: Any, capture: Any, first: Any) -> Iterator[tuple[float | None, Pixels]]:
-        """Frames of a file, camera or stream, with the file's own times."""
+        """Read frames of a file, camera or stream, with the file's own times."""
         expected = 0 if self.live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         count, frame, offset, last = 0, first, None, -1.0
         while frame is not None and not self._stop:
@@ -192,7 +192,7 @@ class Video:
                 moment = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
                 offset = moment if offset is None else offset
                 moment -= offset
-                if moment <= last:  # the container does not tell
+                if moment <= last:  # the container does not say
                     moment = last + 1 / self.rate if count else 0.0
                 last = moment
             yield moment, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -201,15 +201,15 @@ class Video:
             frame = frame if good else None
         if self.live and not self._stop:
             self.failure = "the source stopped giving frames"
-        # Containers that do not know their number of frames guess it, so a few less are no failure.
+        # Some containers only estimate their number of frames, so a few less are no failure.
         elif not self._stop and count < 0.9 * expected:
             self.failure = f"ends after {count} of {expected} frames: the file is truncated or damaged"
 
     def _stdin(self) -> Iterator[tuple[float | None, Pixels]]:
-        """Frames of raw RGB24."""
+        """Read frames of raw RGB24."""
         width, height = self.size
         whole = width * height * 3
-        # By the file descriptor: a thread that waits in sys.stdin would hold its lock when Python ends.
+        # By the file descriptor: a thread that waits in sys.stdin would hold its lock when Python exits.
         descriptor = sys.stdin.fileno()
         while True:
             data = bytearray()
@@ -227,7 +227,7 @@ class Video:
 
 
 class Writer:
-    """Writes RGB frames as a video file at a steady rate: a late frame takes the place of those before it.
+    """Writes RGB frames as a video file at a constant rate; of late frames the last one counts.
 
     Raises:
         ConfigError: OpenCV cannot write such a file.
@@ -250,12 +250,12 @@ class Writer:
         self._count = 0
 
     def write(self, moment: float, pixels: Pixels) -> None:
-        """Show uint8 (h, w, 3), RGB, from `moment` on, in seconds."""
+        """Show a frame, uint8 (h, w, 3), RGB, from `moment` on, in seconds."""
         frame = np.ascontiguousarray(pixels[:, :, ::-1])
         while self._count <= round(moment * self.rate):
             self._writer.write(frame)
             self._count += 1
 
     def close(self) -> None:
-        """Write what makes the file whole."""
+        """Complete the file."""
         self._writer.release()

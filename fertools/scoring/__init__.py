@@ -1,4 +1,4 @@
-"""Score whole data sets: here, or on a cluster of Ray.
+"""Score whole data sets, on this machine or on a Ray cluster.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Where the answers go: a folder that reads as one Parquet data set.
+"""The output of a scoring: a folder that reads as one Parquet data set.
 
 ::
 
@@ -9,9 +9,9 @@
       part-00001.parquet
       _summary.json           counts and accuracy, once every part is there
 
-A part appears whole or not at all and says always the same, so that it does not matter who writes it, nor how
-often. What begins with an underscore is passed over by whatever reads such folders (pyarrow, pandas, DuckDB,
-Spark).
+A part appears whole or not at all, and its content is always the same, so it does not matter which process
+writes it, or how often. Readers of such folders (pyarrow, pandas, DuckDB, Spark) ignore names that begin with
+an underscore.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from fertools.scoring.source import import_parquet
 
 SCHEMA_VERSION: Final = 1
 
-#: Columns of probabilities are called so, before the label.
+#: Prefix of the columns of probabilities; the label follows.
 PREFIX: Final = "p_"
 
-#: Rows of a row group, and those that a part holds in memory while it is written.
+#: Rows per row group, and rows that a part holds in memory while it is written.
 _ROWS: Final = 65536
 
 
@@ -41,7 +41,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A row: what the model says about a picture or a face in it."""
+    """A row: the prediction for a picture or a face in it."""
 
     path: str
     #: Position in the table that `path` is, from 0; None for a picture.
@@ -52,29 +52,29 @@ class Answer:
     face_confidence: float | None = None
     truth: str | None = None
     split: str | None = None
-    #: Why there is no answer, else None.
+    #: Why there is no prediction, else None.
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What all rows say together."""
+    """The totals over all rows."""
 
     rows: int
-    #: Rows without an answer.
+    #: Rows without a prediction.
     errors: int
-    #: Label -> rows that were given it, in the model's order.
+    #: Label -> number of rows with that prediction, in the model's order.
     labels: dict[str, int]
-    #: Split ("" where none is known) -> labelled rows with an answer, and the share of them that is right.
+    #: Split ("" if unknown) -> number of labelled rows with a prediction, and the share of correct ones.
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values, with the labels' shares of the answers."""
+        """Return the fields as JSON values, with the share of each label."""
         return asdict(self) | {"shares": self.shares}
 
     @property
     def shares(self) -> dict[str, float]:
-        """Label -> share of the answers."""
+        """Label -> its share of the predictions."""
         answers = sum(self.labels.values())
         return {label: count / answers if answers else 0.0 for label, count in self.labels.items()}
 
@@ -98,8 +98,8 @@ class Output:
     Attributes:
         path: the folder.
         labels: the model's labels, in the order of its answers.
-        model: what the column ``model`` says.
-        model_sha256: of the model's file.
+        model: value of the column ``model``.
+        model_sha256: SHA-256 of the model's file.
     """
 
     path: Path
@@ -109,19 +109,19 @@ class Output:
 
     @staticmethod
     def begun(path: Path) -> bool:
-        """Whether answers were written there before, or could have been."""
+        """Whether a scoring was begun there before."""
         return (path / "_manifest.json").is_file()
 
     @staticmethod
     def listing(path: Path) -> Path:
-        """Where the list of a folder's pictures is kept."""
+        """Path of the list of a folder's pictures."""
         return path / "_pictures"
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise DataError if something else is at `path` than answers or their beginning."""
+        """Raise DataError if `path` holds anything but a scoring."""
         if path.exists() and not path.is_dir():
-            raise DataError(f"{path}: is a file; the answers go to a folder: choose another name")
+            raise DataError(f"{path}: this is a file, and the output is a folder: choose another name")
         ours = ("_pictures", "_manifest.json")
         if path.is_dir() and not Output.begun(path):
             other = [each.name for each in path.iterdir() if not each.name.endswith(ours)]
@@ -129,15 +129,15 @@ class Output:
                 raise DataError(f"{path}: holds other things ({other[0]}, ...); choose another name")
 
     def begin(self, asked: dict[str, Any], parts: int, source: str) -> None:
-        """Write down what is asked for, or check that it was the same before.
+        """Write the manifest, or check that an earlier one is the same.
 
         Arguments:
-            asked: what decides over the answers: source, model and options, as JSON values.
-            parts: how many parts there will be.
-            source: what the source is called by, for people.
+            asked: everything that determines the output: source, model and options, as JSON values.
+            parts: number of parts.
+            source: name of the source, for people.
 
         Raises:
-            DataError: the folder holds answers to something else.
+            DataError: the folder holds the output of another scoring.
         """
         manifest = {"schema_version": SCHEMA_VERSION, **asked, "parts": parts}
         if not self.begun(self.path):
@@ -171,11 +171,11 @@ class Output:
         return [number for number in range(parts) if self.part(number).name not in there]
 
     def writer(self, number: int) -> PartWriter:
-        """A context in which a part is written; the file appears when it ends well."""
+        """Return a context in which a part is written; the file appears when it ends without an error."""
         return PartWriter(self, number)
 
     def finish(self, parts: int) -> Summary:
-        """Sum all parts up and write that down."""
+        """Sum up all parts and write the summary."""
         pq = import_parquet()
         rows = errors = 0
         labels: Counter[str] = Counter()
@@ -199,7 +199,7 @@ class Output:
                     if truth is not None:
                         known[split or ""] += count
                         right[split or ""] += count * (label == truth)
-        for leftover in self.path.glob(".*.parquet"):  # what killed processes have written half
+        for leftover in self.path.glob(".*.parquet"):  # partly written files of killed processes
             leftover.unlink(missing_ok=True)
         summary = Summary(
             rows=rows,
@@ -214,7 +214,7 @@ class Output:
 
 
 class PartWriter:
-    """Writes the rows of a part, the file being none of this name before all is written."""
+    """Writes the rows of a part; the file gets its name once it is complete."""
 
     def __init__(self, output: Output, number: int) -> None:
         import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Score a source piece by piece, each into a part of the output, in this process or in actors of Ray."""
+"""Score a source piece by piece, each into a part of the output, in this process or in Ray actors."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fertools.scoring.source import Item, Source, import_parquet, open_source
 if TYPE_CHECKING:
     from fertools.faces import FaceFinder
 
-#: Where the work can be done.
+#: Where to compute.
 ENGINES: Final = ("local", "ray")
 
-#: Faces a run of the network.
+#: Faces per run of the network.
 BATCH: Final = 64
 
-#: Told the parts that are there, all parts, and the rows written by this call.
+#: Takes the number of finished parts, of all parts, and of rows written by this call.
 Progress = Callable[[int, int, int], None]
 
 
@@ -38,13 +38,13 @@ class Scoring:
     Attributes:
         model, precision, provider, views: as `fertools.runtime.Predictor` takes them.
         threads: threads of onnxruntime; None for the processors that this process may use. On Ray also the
-            CPUs of an actor, and None is 1.
-        find_faces: look for faces in each picture, a row a face; else each picture is one face, cropped.
+            CPUs per actor, where None is 1.
+        find_faces: look for faces in each picture, one row per face; else each picture is one cropped face.
         detector, min_confidence: as `fertools.faces.FaceFinder` takes them.
-        image_column, label_column: of a Parquet file, see `fertools.scoring.source.open_source`.
+        image_column, label_column: columns of a Parquet file, see `fertools.scoring.source.open_source`.
         engine: ``"local"`` or ``"ray"``.
-        address: the Ray cluster's; None for the one of ``$RAY_ADDRESS``, else one on this machine.
-        actors: at most so many; None for as many as the cluster's CPUs allow.
+        address: address of the Ray cluster; None for ``$RAY_ADDRESS``, else a cluster on this machine.
+        actors: most actors; None for as many as the cluster's CPUs allow.
 
     Raises:
         ConfigError: the values do not go together.
@@ -73,14 +73,14 @@ class Scoring:
             raise ConfigError("a detector and its confidence go with find_faces")
 
     def predictor(self) -> Predictor:
-        """The model, opened."""
+        """Open the model."""
         threads = self.threads or (1 if self.engine == "ray" else None)
         return Predictor(
             self.model, precision=self.precision, providers=self.provider, threads=threads, views=self.views
         )
 
     def finder(self) -> FaceFinder | None:
-        """What finds the faces, None if nothing is to."""
+        """Return the face finder, or None."""
         if not self.find_faces:
             return None
         from fertools.faces import FaceFinder
@@ -91,19 +91,19 @@ class Scoring:
 def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progress | None = None) -> Summary:
     """Score every image of a source into a folder of Parquet files, or continue with it.
 
-    Memory does not grow with the number of images, but for a data set that `fertools.data` reads as a whole.
-    A part that is in `out` already is not done again; interrupted or killed, the same call goes on, and no
-    row is lost or there twice. An image that cannot be used is a row with its error.
+    Memory does not grow with the number of images, except for a data set that `fertools.data` reads as a
+    whole. A part that is already in `out` is not computed again: after an interruption the same call
+    continues, and no row is lost or duplicated. An image that cannot be used becomes a row with its error.
 
     Arguments:
         source: what `fertools.scoring.source.open_source` takes.
         out: the folder (see `fertools.scoring.output`). On a cluster it must be the same folder on all
-            machines, and so must be the source, if it is no data set in one file, and the model.
-        how: the model and the engine; by default the model that ships, here.
-        progress: is told how far it is.
+            machines; so must the model, and the source unless it is a data set in one file.
+        how: the model and the engine; by default the shipped model, on this machine.
+        progress: takes the progress.
 
     Raises:
-        DataError: there is no such source, or `out` holds answers of something else.
+        DataError: there is no such source, or `out` holds the output of another scoring.
         FertoolsError: as `Predictor` raises.
     """
     how = how or Scoring()
@@ -144,7 +144,7 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
 
 
 class _Work:
-    """Scores a piece. What is pickled is how to open the model again."""
+    """Scores a piece. A pickle holds how to open the model again."""
 
     def __init__(
         self, source: Source, output: Output, predictor: Predictor, finder: FaceFinder | None
@@ -152,7 +152,7 @@ class _Work:
         self.source, self.output, self.predictor, self.finder = source, output, predictor, finder
 
     def __call__(self, piece: int) -> int:
-        """Write the part of a piece; returns its rows."""
+        """Write the part of a piece and return its number of rows."""
         rows = 0
         with self.output.writer(piece) as part:
             items = self.source.read(piece)
@@ -175,7 +175,7 @@ class _Work:
         return len(answers)
 
     def _faces(self, image: Any) -> list[tuple[Any, Box | None, float | None]]:
-        """The faces of an image, uint8 (48, 48), with their boxes and the detector's confidence, if any."""
+        """Return the faces of an image, uint8 (48, 48), with their boxes and confidences, if any."""
         if image is None:
             raise ImageError("there is no image in the row")
         if self.finder is None:
@@ -187,10 +187,9 @@ class _Work:
 
 
 def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:
-    """Score pieces in a pool of actors; gives the rows of each, in the order that they are done.
+    """Score pieces in a pool of actors; yields the number of rows of each, in the order of completion.
 
-    An actor that dies is started again, and its piece goes to another; so does that of a machine that is
-    lost.
+    An actor that dies is restarted, and its piece goes to another actor; so do the pieces of a lost machine.
     """
     if not pieces:
         return
@@ -201,7 +200,7 @@ def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:
         items = ray.data.from_items([{"piece": piece} for piece in pieces], override_num_blocks=len(pieces))
         done = items.map_batches(
             _Actor,
-            fn_constructor_args=(ray.put(work),),  # once a machine, where actors share its arrays
+            fn_constructor_args=(ray.put(work),),  # once per machine, where actors share its arrays
             batch_size=1,
             compute=pool,
             num_cpus=cpus,
@@ -214,7 +213,7 @@ def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:
 
 
 class _Actor:
-    """A Predictor in a process of Ray's."""
+    """A Predictor in a Ray process."""
 
     def __init__(self, work: Any) -> None:
         import ray
@@ -222,7 +221,7 @@ class _Actor:
         self.work: _Work = ray.get(work)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Score a piece, in a batch of its own; an error of ours is handed over, as Ray would wrap it."""
+        """Score a piece, in a batch of its own; an error of ours is returned, because Ray would wrap it."""
         rows, error = 0, None
         try:
             rows = self.work(int(batch["piece"][0]))

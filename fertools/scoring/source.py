@@ -1,7 +1,7 @@
-"""What is scored: numbered pieces of some thousand images each, any of which can be read by itself.
+"""The source of a scoring: numbered pieces of some thousand images each, which can be read independently.
 
-The pieces are what makes a scoring resumable and what spreads over machines. A source is pickled to get
-there; what it reads must lie at the same path on all of them, but for a data set, which travels with it.
+The pieces make a scoring resumable and can be spread over machines. A source is pickled for that; its files
+must be at the same path on all machines, except for a data set, which is pickled with it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fertools.errors import ConfigError, DataError, MissingExtraError
 from fertools.files import replacing
 from fertools.reading import PICTURES
 
-#: Images of a piece, of pictures and data sets; of a Parquet file at least so many, in whole row groups.
+#: Images per piece; of a Parquet file at least this many, in whole row groups.
 PIECE: Final = 4096
 
 #: File name suffixes of a list of pictures.
 LISTS: Final = frozenset((".txt", ".lst"))
 
-#: Names of a Parquet file's column of labels, if none is told.
+#: Default names of a Parquet file's column of labels.
 LABEL_COLUMNS: Final = ("label", "emotion")
 
 _PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
@@ -58,11 +58,11 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What it was called by."""
+        """Name of the source, as given."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what tells it from another source, in hexadecimal."""
+        """SHA-256 that identifies the source, in hexadecimal."""
 
     @property
     def pieces(self) -> int:
@@ -74,7 +74,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A data set in memory, as `fertools.data.read` gives it, in pieces of `size` images."""
+    """A data set in memory, as returned by `fertools.data.read`, in pieces of `size` images."""
 
     name: str
     dataset: Dataset
@@ -99,17 +99,17 @@ class DatasetSource:
 
 @dataclass(frozen=True)
 class PictureSource:
-    """The pictures of a list: a text file with a path a line, or with a zero byte behind each (find -print0).
+    """The pictures of a list: a text file with one path per line, or ended by zero bytes (find -print0).
 
     Attributes:
-        name: what the source was called by.
+        name: name of the source, as given.
         listing: the file.
-        folder: what relative paths in it start from.
-        separator: what stands between two paths.
-        size: how many paths a piece has.
-        offsets: where the pieces begin in it.
-        labelled: whether the paths tell split and class, as ``train/happy/1.png`` does.
-        digest: of the list; of a folder also the sizes and times of its files.
+        folder: base of relative paths.
+        separator: between two paths.
+        size: number of paths per piece.
+        offsets: where the pieces begin in the file.
+        labelled: whether the paths contain split and class, as ``train/happy/1.png`` does.
+        digest: of the list; for a folder also of the sizes and times of its files.
     """
 
     name: str
@@ -144,14 +144,14 @@ class ParquetSource:
     """Parquet files with a column of images.
 
     Attributes:
-        name: what the source was called by.
+        name: name of the source, as given.
         files: the files, in order.
-        groups: of each piece the file's number, its first row, and its row groups.
+        groups: for each piece the index of the file, its first row, and its row groups.
         image_column: encoded images (binary, or a struct with ``bytes`` and ``path`` as Hugging Face's data
             sets have), paths (text) or 48x48 grey pixels (2,304 of them, binary of that fixed length or a
             list).
-        label_column: class numbers or names; None for none. What is no class counts as unknown.
-        digest: of names, sizes and times of the files.
+        label_column: class numbers or names; None for none. Other values count as unknown.
+        digest: of the names, sizes and times of the files.
     """
 
     name: str
@@ -197,19 +197,19 @@ def open_source(
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> Source:
-    """Find out what is to be scored.
+    """Detect and open the source of a scoring.
 
     Arguments:
         source: a data set that `fertools.data.read` reads, a folder of pictures, a list of pictures (.txt or
             .lst), a Parquet file or a folder of them.
         listing: the file to keep the list of a folder's pictures in.
-        renew: write that list, even if it is there.
+        renew: write that list even if it exists.
         image_column: column of a Parquet file; by default the only one that can hold images.
         label_column: column of a Parquet file; by default one that `LABEL_COLUMNS` names.
 
     Raises:
-        DataError: there is nothing there, or none of these.
-        ConfigError: columns are told of what is no Parquet file.
+        DataError: the source does not exist, or is none of these.
+        ConfigError: a column is named, and the source is not a Parquet file.
     """
     path = Path(source)
     try:
@@ -217,7 +217,7 @@ def open_source(
         if tables:
             return _parquet(source, tables, image_column, label_column)
         if image_column or label_column:
-            raise ConfigError(f"{source}: is no Parquet file, and only these have columns to name")
+            raise ConfigError(f"{source}: not a Parquet file, and only these have columns to name")
         if path.is_file() and path.suffix.lower() in LISTS:
             return _list(source, path)
         if path.is_dir() and (image_folder.recognises(path) or _has_pictures(path)):
@@ -226,7 +226,7 @@ def open_source(
         raise DataError(f"{source}: cannot be read ({error.strerror or error}); check the path") from error
     dataset = data.read(source)
     if not len(dataset):
-        raise DataError(f"{source}: holds no images")
+        raise DataError(f"{source}: there are no images in it")
     return DatasetSource(source, dataset, PIECE)
 
 
@@ -248,7 +248,7 @@ def _list(source: str, path: Path) -> PictureSource:
             digest.update(block)
     offsets = _offsets(path, separator)
     if not offsets:
-        raise DataError(f"{source}: the list is empty; give a path a line")
+        raise DataError(f"{source}: the list is empty; write one path per line")
     return PictureSource(
         source, path.absolute(), Path.cwd(), separator, PIECE, offsets, False, digest.hexdigest()
     )
@@ -272,7 +272,7 @@ def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSou
             pass
     offsets = _offsets(listing, b"\0")
     if not offsets:
-        raise DataError(f"{source}: the folder holds no image files")
+        raise DataError(f"{source}: there are no image files in this folder")
     labelled = image_folder.recognises(folder)
     return PictureSource(
         source, listing.absolute(), Path.cwd(), b"\0", PIECE, offsets, labelled, digest.hexdigest()
@@ -280,9 +280,9 @@ def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSou
 
 
 def _pictures(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
-    """The picture files below a folder, in an order that is always the same; the hidden ones are passed over.
+    """List the picture files below a folder, always in the same order, without hidden files.
 
-    One folder's names are in memory at a time, besides those of its parents.
+    Only the names of one folder and its parents are in memory at a time.
     """
     with os.scandir(folder) as found:
         entries = sorted(
@@ -300,7 +300,7 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _entries(file: Any, separator: bytes) -> Iterator[tuple[int, bytes]]:
-    """The paths of an open list from where it stands, each with where it begins, but for empty ones."""
+    """Read the paths of an open list from its position on, each with its offset; empty ones are skipped."""
     place = file.tell()
     if separator == b"\n":
         for line in file:
@@ -320,14 +320,14 @@ def _entries(file: Any, separator: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _offsets(listing: Path, separator: bytes) -> tuple[int, ...]:
-    """Where every piece of a list begins."""
+    """Return the offset of every piece of a list."""
     with listing.open("rb") as file:
         places = enumerate(_entries(file, separator))
         return tuple(place for number, (place, _) in places if number % PIECE == 0)
 
 
 def _tables(path: Path) -> list[Path]:
-    """The Parquet files that a path stands for; none if it is something else."""
+    """Return the Parquet files that a path names; none if it is something else."""
     if path.is_dir():
         found = sorted(path.glob("*.parquet"))
         return [each for each in found if each.is_file() and not each.name.startswith((".", "_"))]
@@ -411,7 +411,7 @@ def _label_column(source: str, schema: Any, wanted: str | None) -> str | None:
 
 
 def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
-    """How a value of a Parquet column becomes what `to_face` takes; None if the column holds no images."""
+    """Return how a value of a Parquet column becomes an input of `to_face`; None if it holds no images."""
     import pyarrow.types as types
 
     if types.is_fixed_size_binary(kind) and kind.byte_width == _PIXELS:
@@ -430,7 +430,7 @@ def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
 
 
 def _reason(error: Exception) -> str:
-    """Arrow's message without its stack."""
+    """Return Arrow's message without its stack."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -443,7 +443,7 @@ def _grey(value: bytes) -> Any:
 
 
 def _listed(value: list[int]) -> Any:
-    """Pixels of a list; what are none is left for `to_face` to refuse."""
+    """Return the pixels of a list; `to_face` refuses what is no image."""
     pixels = np.asarray(value)
     if pixels.size == _PIXELS and pixels.min() >= 0 and pixels.max() <= 255:
         return pixels.astype(np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
@@ -457,6 +457,6 @@ def _encoded(value: dict[str, Any], folder: Path) -> Any:
 
 
 def _truth(value: Any) -> str | None:
-    """A class by its number or name."""
+    """Return a class by its number or name."""
     position: int | None = image_folder.CLASS_NAMES.get(str(value).strip().lower())
     return None if position is None else LABELS[position]

@@ -1,7 +1,7 @@
-"""The HTTP service: the Open Inference Protocol, a route for people, metrics.
+"""The HTTP service: the Open Inference Protocol, a plain route for pictures, metrics.
 
-What carries the load, ``POST /v2/models/.../infer``, is bare ASGI in front of all else, which is FastAPI,
-whose layers would cost more than the protocol. Nothing of a picture is kept or logged.
+``POST /v2/models/.../infer``, which carries the load, is bare ASGI in front of FastAPI, whose layers would
+cost more than the protocol. All other routes are FastAPI's. No picture is kept or logged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from fertools.serving.batching import Batcher, FullError
 from fertools.serving.protocol import RefusedError
 from fertools.serving.settings import Settings
 
-#: Seconds after which a client may try again when there is no room.
+#: Seconds after which a refused client may try again.
 RETRY: Final = "1"
 
 #: Seconds that a body may take to arrive.
@@ -51,14 +51,14 @@ _REGISTRY = CollectorRegistry()
 _REQUESTS = Counter("fertools_requests", "Requests for predictions.", ("route", "status"), registry=_REGISTRY)
 _SECONDS = Histogram(
     "fertools_request_seconds",
-    "From the head of a request for predictions to its answer.",
+    "Seconds from the head of a request for predictions to its answer.",
     ("route",),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
     registry=_REGISTRY,
 )
 _BATCHES = Histogram(
     "fertools_batch_images",
-    "Images a run of the network.",
+    "Images per run of the network.",
     buckets=(1, 2, 4, 8, 16, 32, 64),
     registry=_REGISTRY,
 )
@@ -68,7 +68,7 @@ _HELD = Gauge(
 
 
 class Service:
-    """A model, who waits for it, and whether the doors are open."""
+    """A model, the requests that wait for it, and whether more are accepted."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -93,7 +93,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
-        """From before the first request until after the last."""
+        """The lifetime: from before the first request until after the last."""
         self.batcher.start()
         self._drain_on_termination()
         yield
@@ -101,9 +101,9 @@ class Service:
         self.decoding.shutdown()
 
     def _drain_on_termination(self) -> None:
-        """On SIGTERM, answer on and ask clients to close their connections, before uvicorn closes them.
+        """On SIGTERM, keep answering and ask clients to close their connections, before uvicorn closes them.
 
-        uvicorn closes a connection that is between two requests at once, and the next one may be on its way.
+        uvicorn closes an idle connection at once, while the next request may be on its way.
         """
         usual = signal.getsignal(signal.SIGTERM)
         if not callable(usual):  # not under uvicorn
@@ -118,11 +118,11 @@ class Service:
 
     @property
     def farewell(self) -> dict[str, str]:
-        """Headers that ask the client to close its connection, once this process is to end."""
+        """Return the headers that ask the client to close its connection, if this process is ending."""
         return {"connection": "close"} if self.draining else {}
 
     async def body(self, receive: Callable[[], Any], headers: dict[bytes, bytes]) -> bytes:
-        """The body of a request. Raises RefusedError if it is too large or does not come."""
+        """Read the body of a request. Raises RefusedError if it is too large or does not arrive."""
         limit = self.settings.max_body
         announced = headers.get(b"content-length")
         if announced is not None and int(announced) > limit:
@@ -154,7 +154,7 @@ class Service:
 
 
 class Infer:
-    """``POST /v2/models/{model}/infer``, as middleware: it is called for every image of a busy camera."""
+    """``POST /v2/models/{model}/infer`` as middleware: it is called for every image of a busy camera."""
 
     PATH: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
 
@@ -164,7 +164,7 @@ class Infer:
         self._good = _REQUESTS.labels("infer", "200").inc
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request, or pass it on if it is for another route."""
+        """Answer a request, or pass it on to the other routes."""
         asked = self.PATH.fullmatch(scope["path"]) if scope["type"] == "http" else None
         if asked is None:
             await self.app(scope, receive, send)
@@ -216,7 +216,7 @@ def create(settings: Settings) -> FastAPI:
         version=__version__,
         summary=f"Facial expressions by {service.predictor.info.name} {service.predictor.info.precision}",
         lifespan=service.running,
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's own pages load scripts from other servers
         redoc_url=None,
     )
     app.state.service = service
@@ -235,17 +235,23 @@ def create(settings: Settings) -> FastAPI:
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @app.get("/v2/health/ready", summary="Whether it takes requests", tags=["Open Inference Protocol"])
+    @app.get(
+        "/v2/health/ready", summary="Whether the server takes requests", tags=["Open Inference Protocol"]
+    )
     async def ready() -> JSONResponse:
         return JSONResponse({"ready": not service.draining}, 503 if service.draining else 200)
 
-    @app.get("/v2/models/{model}", summary="Inputs and outputs", tags=["Open Inference Protocol"])
+    @app.get(
+        "/v2/models/{model}", summary="Inputs and outputs of the model", tags=["Open Inference Protocol"]
+    )
     @app.get("/v2/models/{model}/versions/{version}", include_in_schema=False)
     async def model_metadata(model: str, version: str | None = None) -> dict[str, Any]:
         service.check_name(model, version)
         return protocol.metadata(model)
 
-    @app.get("/v2/models/{model}/ready", summary="Whether it is loaded", tags=["Open Inference Protocol"])
+    @app.get(
+        "/v2/models/{model}/ready", summary="Whether the model is loaded", tags=["Open Inference Protocol"]
+    )
     @app.get("/v2/models/{model}/versions/{version}/ready", include_in_schema=False)
     async def model_ready(model: str, version: str | None = None) -> JSONResponse:
         service.check_name(model, version)
@@ -315,7 +321,7 @@ def create(settings: Settings) -> FastAPI:
 
 
 def from_environment() -> FastAPI:
-    """The application that `fertools.serving.serve` told this worker to be."""
+    """Create the application of a worker, as configured by `fertools.serving.serve`."""
     return create(Settings.from_environment())
 
 
@@ -357,7 +363,7 @@ _INFER: Final = {
 
 
 def _refusal(error: Exception, service: Service) -> JSONResponse:
-    """The answer to a request that failed; what is not the client's doing is raised on."""
+    """Return the answer to a failed request; errors that are not the client's are raised again."""
     headers = service.farewell
     if isinstance(error, RefusedError):
         status = error.status
@@ -379,7 +385,7 @@ def _refusal(error: Exception, service: Service) -> JSONResponse:
 
 
 async def _picture(request: Request, service: Service) -> bytes:
-    """The picture of a request, from its body or a form."""
+    """Return the picture of a request, from its body or a form."""
     headers = dict(request.scope["headers"])
     body = await service.body(request.receive, headers)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -398,15 +404,15 @@ async def _picture(request: Request, service: Service) -> bytes:
 
 
 def _prepare(finder: Any, max_pixels: int) -> Callable[[bytes], tuple[Any, list[dict[str, Any]]]]:
-    """How a picture becomes faces uint8 (n, 48, 48), and what is told of each."""
+    """Turn a picture into faces uint8 (n, 48, 48), and what the answer says of each."""
     import numpy as np
     from PIL import Image
 
     def prepare(picture: bytes) -> tuple[Any, list[dict[str, Any]]]:
         try:
-            with Image.open(BytesIO(picture)) as opened:  # the head alone
+            with Image.open(BytesIO(picture)) as opened:  # only the header is read
                 width, height = opened.size
-        except Exception as error:  # decoders raise whatever a broken file leads them to
+        except Exception as error:  # decoders raise all kinds of errors on broken files
             raise ImageError("not an image file that Pillow can read") from error
         if width * height > max_pixels:
             raise RefusedError(f"{width}x{height} pixels; at most {max_pixels} are taken", 413)
@@ -420,7 +426,7 @@ def _prepare(finder: Any, max_pixels: int) -> Callable[[bytes], tuple[Any, list[
 
 
 def _finder(settings: Settings) -> Any:
-    """What finds faces; None without OpenCV, unless a detector was asked for."""
+    """Return the face finder; None without OpenCV, unless a detector was asked for."""
     from fertools.faces import FaceFinder
 
     try:
@@ -432,14 +438,14 @@ def _finder(settings: Settings) -> Any:
 
 
 def _spoken(labels: tuple[str, ...], row: list[float]) -> dict[str, Any]:
-    """`Prediction.to_dict` of a row."""
+    """Return `Prediction.to_dict` of a row."""
     from fertools.runtime import Prediction
 
     return Prediction(tuple(zip(labels, row, strict=True))).to_dict()
 
 
 def _page(document: dict[str, Any]) -> str:
-    """The OpenAPI document as a page of its own, which loads nothing."""
+    """Render the OpenAPI document as a page that loads nothing else."""
     parts = []
     for path, methods in document["paths"].items():
         for method, told in methods.items():

@@ -1,4 +1,4 @@
-"""Requests that are there at the same time go through the network together."""
+"""Dynamic batching: requests that wait at the same time go through the network together."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fertools.errors import FertoolsError
 
 
 class FullError(FertoolsError):
-    """There is no room for another image now."""
+    """There is no room for another image at the moment."""
 
 
 class Batcher:
-    """Runs the network on what is waiting, by the rule of `Predictor.predict_stream`, in a thread of its own.
+    """Runs the network on the waiting images, in a thread of its own, as `Predictor.predict_stream` does.
 
-    While the network runs, others come to wait, so that the batches grow with the load.
+    While the network runs, further images arrive, so the batches grow with the load.
 
     Arguments:
         run: uint8 (n, 48, 48) to float32 (n, 7).
-        batch_size: at most so many images a run.
-        max_delay: seconds that an image waits for others to be run with; 0 for not at all.
-        capacity: at most so many images between `admit` and `release`.
-        observe: is told the images of each run.
+        batch_size: most images per run.
+        max_delay: seconds that an image waits for others to share a run; 0 is no wait.
+        capacity: most images between `admit` and `release`.
+        observe: takes the number of images of each run.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Batcher:
         observe: Callable[[int], None] = lambda images: None,
     ) -> None:
         self.capacity = capacity
-        #: Images that were admitted and not released yet.
+        #: Images that are admitted and not yet released.
         self.held = 0
         self._run, self._batch_size, self._max_delay, self._observe = run, batch_size, max_delay, observe
         self._waiting: deque[tuple[Any, asyncio.Future[Any], float]] = deque()
@@ -51,11 +51,11 @@ class Batcher:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to work, in the running event loop."""
+        """Start, in the running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def close(self) -> None:
-        """Stop. What still waits is left without an answer, so close the doors before."""
+        """Stop. Images that still wait get no answer, so stop accepting requests before."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -63,17 +63,17 @@ class Batcher:
         self._thread.shutdown()
 
     def admit(self, images: int = 1) -> None:
-        """Take room for images, before their pixels are in memory. Raises FullError if there is none."""
+        """Reserve room for images before their pixels are in memory. Raises FullError if there is none."""
         if self.held + images > self.capacity:
             raise FullError(f"{self.held} images are being worked on already: try again in a second")
         self.held += images
 
     def release(self, images: int = 1) -> None:
-        """Give room back."""
+        """Release reserved room."""
         self.held -= images
 
     def submit(self, faces: Any) -> asyncio.Future[Any]:
-        """Probabilities float32 (n, 7) of uint8 (n, 48, 48), when their turn has come."""
+        """Return the probabilities float32 (n, 7) of uint8 (n, 48, 48) once they have been computed."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
         self._waiting.append((faces, answer, loop.time()))
@@ -109,7 +109,7 @@ class Batcher:
                 continue
             start = 0
             for each, answer, _ in batch:
-                if not answer.done():  # the client may have gone
+                if not answer.done():  # the client may have disconnected
                     answer.set_result(rows[start : start + len(each)])
                 start += len(each)
 

@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, as far as a model with one input and one output needs it.
 
 Messages as in https://github.com/kserve/open-inference-protocol and, for binary tensors, in Triton's
-extension_binary_data.md: a JSON document, whose length a header tells, and the tensors' bytes behind it.
+extension_binary_data.md: a JSON document, whose length is in a header, followed by the bytes of the tensors.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fertools import __version__
 from fertools.contract import IMAGE_SIZE, INPUT_NAME, LABELS, OUTPUT_NAME
 from fertools.errors import FertoolsError
 
-#: The header that tells the length of the JSON document before binary tensors; none if there are none.
+#: Header with the length of the JSON document in front of binary tensors; absent without binary tensors.
 LENGTH: Final = "inference-header-content-length"
 
-#: There is one version of the model that is served.
+#: The only version of the served model.
 VERSION: Final = "1"
 
 SERVER: Final = {"name": "fertools", "version": __version__, "extensions": ["binary_tensor_data"]}
@@ -29,7 +29,7 @@ _IMAGE: Final = IMAGE_SIZE * IMAGE_SIZE
 
 
 class RefusedError(FertoolsError):
-    """A request that cannot be answered; `status` is HTTP's."""
+    """A request that cannot be answered; `status` is the HTTP status."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
@@ -42,14 +42,14 @@ class Request:
 
     #: uint8 (n, 48, 48), n at least 1.
     faces: Any
-    #: The client's name of the request, to be given back.
+    #: The client's name of the request, returned with the answer.
     id: str | None
     #: Whether the answer is wanted as bytes.
     binary: bool
 
 
 def metadata(name: str) -> dict[str, Any]:
-    """What the model takes and gives."""
+    """Return the metadata of the model: its input and output."""
     return {
         "name": name,
         "versions": [VERSION],
@@ -60,7 +60,7 @@ def metadata(name: str) -> dict[str, Any]:
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """A compressed body ("gzip" or "deflate"), unpacked to at most `limit` bytes. Raises RefusedError."""
+    """Unpack a compressed body ("gzip" or "deflate") to at most `limit` bytes. Raises RefusedError."""
     if encoding not in ("gzip", "deflate"):
         raise RefusedError(f"Content-Encoding {encoding}: send gzip, deflate or plain bytes", 415)
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
@@ -152,7 +152,7 @@ def _is_shape(shape: Any) -> bool:
 
 
 def _pixels(values: Any, count: int) -> Any:
-    """Pixels of a JSON list, flat or nested."""
+    """Return the pixels of a JSON list, flat or nested."""
     if values is None:
         raise RefusedError(f"{INPUT_NAME} has neither data nor binary data")
     try:

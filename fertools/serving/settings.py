@@ -1,4 +1,4 @@
-"""What a service is told. Plain Python: it travels to worker processes by the environment."""
+"""The settings of a service. Plain Python: they travel to worker processes by the environment."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Settings:
     Attributes:
         model, precision, provider, threads, views: as `fertools.runtime.Predictor` takes them.
         detector, min_confidence: as `fertools.faces.FaceFinder` takes them, for /predict?find_faces=1.
-        batch_size: images a run of the network, at most.
-        max_delay: seconds that an image waits for others to be run with.
-        queue_size: images in the service at the same time, at most; more are refused by 503.
-        max_body: bytes of a request, at most.
-        max_pixels: pixels of a picture, at most.
+        batch_size: most images per run of the network.
+        max_delay: seconds that an image waits for others to share a run.
+        queue_size: most images in the service at the same time; more are refused by 503.
+        max_body: most bytes of a request.
+        max_pixels: most pixels of a picture.
         drain: seconds between SIGTERM and the closing of idle connections, in which clients are asked to
             close theirs.
 
@@ -54,11 +54,11 @@ class Settings:
                 raise ConfigError(f"{name} must be 0 to 60 seconds, not {getattr(self, name)}")
 
     def to_environment(self) -> None:
-        """Leave this for processes that start from here."""
+        """Store the settings in the environment of processes that are started from this one."""
         os.environ[_VARIABLE] = json.dumps(asdict(self))
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """What was left."""
+        """Read the settings from the environment."""
         told = json.loads(os.environ.get(_VARIABLE, "{}"))
         return cls(**{each.name: told[each.name] for each in fields(cls) if each.name in told})

@@ -1,4 +1,4 @@
-"""Fitting a trained model to new faces, and keeping what it can do on the old ones.
+"""Fit a trained model to new faces without forgetting the old ones.
 
 Training on new images alone forgets the old ones within a few epochs. Two remedies: where the old data is at
 hand, some of its training images are mixed in (rehearsal, Robins 1995); where it is not, the old model is a
@@ -21,8 +21,8 @@ from fertools.reading import read_text
 from fertools.training.config import TrainConfig
 from fertools.training.distillation import DistillConfig
 
-#: What differs from the default recipe: fewer steps at a fifth of its rate, in small batches, for there are
-#: few new images; less augmentation, for they look like what the device will see.
+#: Differences from the default recipe: fewer steps at a fifth of its rate, in small batches, because there
+#: are few new images; less augmentation, because these look like what the device will see.
 RECIPE: dict[str, Any] = {
     "epochs": 20,
     "batch_size": 32,
@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
     "warmup_epochs": 1,
     "augmentation": "light",
 }
-#: Old training images that are mixed in for each new one, if there are so many.
+#: Old training images that are mixed in per new one, as far as there are enough.
 REHEARSED = 2
 #: How the old model teaches where the old data is not at hand.
 TEACHING = DistillConfig(label_share=0.7)
@@ -54,7 +54,11 @@ class Base:
 
 
 def open_base(folder: Path) -> Base:
-    """The model in an export folder. Raises ModelError if it has no ``.keras`` file or no report."""
+    """Open the model in an export folder.
+
+    Raises:
+        ModelError: it has no ``.keras`` file or no report.
+    """
     if not (folder / contract.KERAS_FILE).is_file():
         raise ModelError(
             f"{folder}: has no {contract.KERAS_FILE} (wheels bring the int8 files alone); pass an export"
@@ -70,15 +74,15 @@ def open_base(folder: Path) -> Base:
 
 
 def adapt_config(base: Base, **changes: Any) -> TrainConfig:
-    """What the run is told: ``RECIPE`` for the base's network, with ``changes``. Raises ConfigError."""
+    """Return the configuration: ``RECIPE`` for the base's network, with ``changes``. Raises ConfigError."""
     return TrainConfig(**{"model": base.model, **RECIPE, **changes})
 
 
 def rehearsed(new: Dataset, old: Dataset, seed: int = 0) -> Dataset:
-    """The new data, its train split mixed with training images of the old.
+    """Return the new data with training images of the old data mixed into its train split.
 
     Arguments:
-        new: its validation and test splits are those of the result: what is chosen is chosen on new faces.
+        new: its validation and test splits are those of the result, so choices are made on new faces.
         old: gives ``REHEARSED`` train images for each new one, drawn at random, or all it has.
         seed: of that drawing.
 

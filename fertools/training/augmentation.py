@@ -1,7 +1,7 @@
 """Random changes of the training images, inside the compiled step, on every Keras backend.
 
-Keras' own random layers are not used: RandomRotation, RandomZoom and RandomTranslation switch the
-compiler off on JAX without a word. One affine transform does the work of all of them.
+Keras' own random layers are not used: RandomRotation, RandomZoom and RandomTranslation silently disable
+compilation on JAX. One affine transform does the work of all of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class AugmentedInput(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
         return keras.random.uniform((count,), low, high, seed=self.seed_generator)
 
     def _transforms(self, count: Any) -> Any:
-        """Rows (count, 8) that map output pixels to input pixels, about the image's centre."""
+        """Return rows (count, 8) that map output pixels to input pixels, about the image's centre."""
         a = self.augmentation
         angle = self._uniform(count, -1, 1) * math.radians(a.rotation)
         zoom = ops.exp(self._uniform(count, -1, 1) * math.log1p(a.scale))

@@ -14,7 +14,7 @@ from fertools.training.parallel import own_part
 
 
 def class_weights(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Weights float32 (7,) that give every class present the same total; their mean over images is 1."""
+    """Return weights float32 (7,) that give each present class the same total; their mean over images is 1."""
     counts = np.bincount(labels, minlength=len(LABELS))
     present = np.count_nonzero(counts)
     return np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0).astype(np.float32)
@@ -23,19 +23,19 @@ def class_weights(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """Shuffled training batches: inputs, one-hot float32 (b, 7), weights float32 (b,).
 
-    The inputs are "number", int32 (b,), which images of the split, and with mixup "share", float32 (b,),
-    how much of itself each image keeps; the rest comes from the one before it in the batch. "weight" are the
-    weights once more, for a part of the loss that is computed inside the network.
+    The inputs are "number", int32 (b,), the indices of the images in the split, and with mixup "share",
+    float32 (b,), how much of itself each image keeps; the rest comes from the image before it in the batch.
+    "weight" repeats the weights, for the part of the loss that is computed inside the network.
     The order of an epoch depends on the seed and the epoch alone, whether the run was interrupted or not;
     ``fit`` must get ``shuffle=False``, or it shuffles the batches again, from Python's random state.
     The last incomplete batch is left out, so that every step has one shape and compiles once.
-    One of several processes gets its part of each batch.
+    With several processes, each gets its part of every batch.
 
     Arguments:
         split: the training images.
-        batch_size: images a batch; cut to the size of the split.
+        batch_size: images per batch; at most the size of the split.
         balance: "none", "weights" (see ``class_weights``) or "oversample" (classes drawn equally often).
-        mixup: shares are drawn from Beta(mixup, mixup); 0 mixes nothing.
+        mixup: shares are drawn from Beta(mixup, mixup); 0 is no mixup.
         seed: the run's seed.
         weighs_inside: whether the inputs hold "weight".
     """
@@ -99,5 +99,5 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
 
 
 def blend(values: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each value keeps its share and gets the rest from the one before it, as ``inputs.Mixup`` does."""
+    """Blend each value with the one before it, by its share, as ``network.Mixup`` does."""
     return shares * values + (1 - shares) * np.roll(values, 1, axis=0)

@@ -1,4 +1,4 @@
-"""What happens between the epochs of ``fit``. The end of an epoch is where a run can be resumed."""
+"""Callbacks between the epochs of ``fit``. A run can be resumed from the end of an epoch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEED_STATE = "seed_generator_state"
 
 
 class Observer(Protocol):
-    """Is told how training goes."""
+    """Receives the progress of a training."""
 
     def step(self, epoch: int, step: int, loss: float) -> None:
         """A training step is done; both count from 1."""
@@ -38,7 +38,7 @@ class Observer(Protocol):
 
 
 class EpochSeeds(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Makes all that is random a function of the seed and the epoch, so that it need not be saved."""
+    """Makes all randomness a function of the seed and the epoch, so that it need not be saved."""
 
     def __init__(self, seed: int, batches: Batches) -> None:
         super().__init__()
@@ -63,10 +63,10 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         run: the folder to write.
         trained: the network inside the model that is being fitted.
         network: its float32 twin, which gets the (averaged) weights, is validated and saved.
-        statistics: uint8 (n, 48, 48) images, from which averaged weights get their BatchNormalization
-            statistics.
+        statistics: uint8 (n, 48, 48) images, from which the BatchNormalization statistics of averaged weights
+            are estimated.
         validation: the split that decides which epoch is the best.
-        observer: is told of each epoch.
+        observer: is notified of each epoch.
         start: the weights that the run started from, or None for random ones.
     """
 
@@ -100,14 +100,14 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Tell the observer."""
         if self.observer is not None:
-            # With several steps a call, Keras counts the last call of an epoch as a whole one.
+            # With several steps per call, Keras counts the last call of an epoch as a full one.
             step = min(batch + 1, self.params["steps"])
             self.observer.step(len(self.history) + 1, step, float((logs or {}).get("loss", math.nan)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate, keep the best network, then the state, then the history: in this order.
 
-        The history is the commit: killed before it, the run repeats this epoch and gets the same.
+        Writing the history commits the epoch: if killed before, the run repeats it with the same result.
         """
         logs = {} if logs is None else logs
         model = self.model  # on JAX, reading the attribute writes the trained state back into it
@@ -122,7 +122,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         logs["val_accuracy"] = accuracy(predicted, self.validation.labels)
         if not math.isfinite(logs["loss"] + logs["val_loss"]):
             raise RunError(
-                f"{self.run.path}: the loss is no number in epoch {epoch + 1}; train anew, learning slower"
+                f"{self.run.path}: the loss is NaN or infinite in epoch {epoch + 1}; train again with a lower"
+                " learning rate"
             )
         row = Epoch(
             epoch=epoch + 1,
@@ -149,7 +150,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
 
 
 def mix_weights(network: keras.Model, start: list[NDArray[np.float32]], share: float) -> None:
-    """Give ``network`` so much of the weights ``start``."""
+    """Average the weights of ``network`` with ``start``, which get this share."""
     network.set_weights(
         [
             (1 - share) * weight + share * other
@@ -161,7 +162,7 @@ def mix_weights(network: keras.Model, start: list[NDArray[np.float32]], share: f
 def copy_weights(optimizer: keras.optimizers.Optimizer, trained: keras.Model, network: keras.Model) -> None:
     """Copy the averaged weights, where the optimizer keeps them, and all others into ``network``.
 
-    The values are copied: on JAX ``predict`` gives the network's own buffers away.
+    The values are copied, because on JAX ``predict`` donates the network's own buffers.
     """
     network.set_weights([np.array(value) for value in trained.get_weights()])
     if optimizer.use_ema:

@@ -1,8 +1,8 @@
-"""What a camera, its codec and the light do to a face, inside the compiled step, on every Keras backend.
+"""Camera degradations as augmentation, inside the compiled step, on every Keras backend.
 
-The training counterpart of ``fertools stress``, which measures it with other code (Pillow and numpy). The
-changes follow one another as in a camera: light, lens, sensor, codec. Each is drawn for each image by itself;
-an image that a change leaves out passes it with strength 0.
+The training counterpart of ``fertools stress``, which measures with other code (Pillow and numpy). The
+changes are applied in the order of a camera: light, lens, sensor, codec. Each is drawn independently for each
+image; an image that a change skips passes it with strength 0.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from fertools.contract import IMAGE_SIZE, PIXEL_MAX
 from fertools.training.config import CAMERA_KINDS
 
-#: Probability of each change of an image that passes through the camera, of which light has four: about two
-#: at once.
+#: Probability of each change to an image that passes through the camera; light has four. On average about two
+#: apply at once.
 EACH = 0.2
 
-# The strongest that are drawn at strength 1, uniformly from none to these. The kinds with a factor draw its
-# logarithm, either way.
+# The strongest changes at strength 1, drawn uniformly from none to these. For kinds with a factor its
+# logarithm is drawn, in either direction.
 GAMMA = 2.5
 CONTRAST = 3.0
 BRIGHTNESS = 0.3
@@ -34,7 +34,7 @@ SIDE_LIGHT = 0.8
 DEFOCUS = 1.6
 #: Length of the path, in pixels.
 MOTION = 9.0
-#: The face is so many pixels across at least.
+#: Smallest face, in pixels across.
 SMALLEST_FACE = 14
 #: Standard deviation at middle grey, on the 0..1 scale.
 NOISE = 26 / PIXEL_MAX
@@ -60,13 +60,13 @@ LUMINANCE = np.array(
 class Camera(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """Passes float32 (batch, 48, 48, 1) in 0..1 through a bad camera, in training only.
 
-    It stands between the augmented images and the student alone; teachers see what comes before it.
+    Only the student sees its output; teachers see the augmented images before it.
 
     Arguments:
-        share: of the images that pass through it, 0..1; the others stay as they are.
-        strength: what the strongest of each kind is multiplied by, 0..1 and more.
-        kinds: which of ``CAMERA_KINDS`` it makes.
-        seed: of what is drawn.
+        share: share of the images that pass through it, 0..1; the others are unchanged.
+        strength: factor on the strongest change of each kind, 0 or more.
+        kinds: which of ``CAMERA_KINDS`` it applies.
+        seed: random seed.
     """
 
     def __init__(self, share: float, strength: float, kinds: tuple[str, ...], seed: int) -> None:
@@ -92,12 +92,12 @@ class Camera(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return keras.random.uniform((ops.shape(images)[0], 1, 1, 1), low, high, seed=self.seed_generator)
 
     def _drawn(self, images: Any, low: float = 0.0) -> Any:
-        """How much of the strongest: (batch, 1, 1, 1) from ``low`` to 1, or 0 where it is left out."""
+        """Draw the share of the strongest change: (batch, 1, 1, 1) from ``low`` to 1, or 0 to skip it."""
         chosen = self._uniform(images, 0, 1) < EACH
         return ops.where(chosen, self._uniform(images, low, 1), 0.0) * self.strength
 
     def _light(self, images: Any) -> Any:
-        """From a side, too much or too little of it, and the camera's answer to it."""
+        """Side light, too much or too little light, and the camera's response to it."""
         angle = self._uniform(images, 0, 2 * math.pi)
         across = ops.convert_to_tensor(np.linspace(-1, 1, IMAGE_SIZE, dtype=np.float32))
         along = ops.cos(angle) * across[None, None, :, None] + ops.sin(angle) * across[None, :, None, None]
@@ -109,12 +109,12 @@ class Camera(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return ops.power(ops.clip(images, 0.0, 1.0), gamma)
 
     def _defocus(self, images: Any) -> Any:
-        """A Gaussian, edges replicated."""
+        """Gaussian blur with replicated edges."""
         sigma = self._drawn(images)[:, 0, 0, 0] * DEFOCUS
         return _multiplied(images, _blurs(), ops.cast(ops.round(sigma * 50), "int32"))
 
     def _motion(self, images: Any) -> Any:
-        """The mean of eight copies along a straight path, made by doubling."""
+        """Motion blur: the mean of eight copies along a straight path, made by doubling."""
         angle = self._uniform(images, 0, math.pi)
         step = self._drawn(images) * MOTION / 8
         x, y = (step * ops.cos(angle))[:, 0, 0, 0], (step * ops.sin(angle))[:, 0, 0, 0]
@@ -129,7 +129,7 @@ class Camera(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return _multiplied(images, _reductions(), ops.cast(ops.round(smaller), "int32"))
 
     def _noise(self, images: Any) -> Any:
-        """Of the electronics, the same everywhere, and of the light, the stronger the brighter."""
+        """Sensor noise: of the electronics, equal everywhere, and of the light, stronger in bright parts."""
         sigma = self._drawn(images) * NOISE
         of_light = self._uniform(images, 0, 1)
         variance = (1 - of_light) + of_light * 2 * ops.clip(images, 0.0, 1.0)
@@ -137,7 +137,7 @@ class Camera(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return images + sigma * ops.sqrt(variance) * noise
 
     def _jpeg(self, images: Any) -> Any:
-        """The rounding of JPEG's block coefficients, by libjpeg's table for a quality."""
+        """JPEG: rounding of the block coefficients by libjpeg's table for a quality."""
         best, worst = QUALITY
         drawn = self._drawn(images)[..., 0]
         quality = best + (worst - best) * drawn
@@ -165,14 +165,14 @@ def _multiplied(images: Any, matrices: NDArray[np.float32], down: Any, across: A
 
 
 def _moved(images: Any, x: Any, y: Any) -> Any:
-    """The images seen from (x, y) pixels away, float32 (batch,), edges replicated."""
+    """Shift the images by (x, y) pixels, float32 (batch,), with replicated edges."""
     down, across = (ops.cast(ops.round(by * 16), "int32") + len(_shifts()) // 2 for by in (y, x))
     return _multiplied(images, _shifts(), down, across)
 
 
 @cache
 def _shifts() -> NDArray[np.float32]:
-    """By -7, -6.9375, ..., 7 pixels, edges replicated: (225, 48, 48), rows sum to 1."""
+    """Shifts by -7, -6.9375, ..., 7 pixels, edges replicated: (225, 48, 48), rows sum to 1."""
     pixels = np.arange(IMAGE_SIZE)
     places = np.clip(pixels[:, None] + np.arange(-112, 113)[:, None, None] / 16, 0, IMAGE_SIZE - 1)
     weights: NDArray[np.float64] = np.maximum(1 - np.abs(places - pixels), 0)
@@ -196,7 +196,7 @@ def _blurs() -> NDArray[np.float32]:
 
 @cache
 def _reductions() -> NDArray[np.float32]:
-    """Down to 48, 47, ..., 8 pixels and up to 48 again: (41, 48, 48), rows sum to 1."""
+    """Reduction to 48, 47, ..., 8 pixels and enlargement to 48: (41, 48, 48), rows sum to 1."""
     return np.array(
         [_resampling(size, IMAGE_SIZE) @ _resampling(IMAGE_SIZE, size) for size in range(IMAGE_SIZE, 7, -1)],
         np.float32,

@@ -22,10 +22,10 @@ from fertools.training.provenance import label
 from fertools.training.run import Epoch, Run, best_epoch, open_runs
 from fertools.training.sweep import Sweep, is_sweep
 
-#: Epochs at the end of a run whose mean is told.
+#: Number of last epochs of a run whose mean is reported.
 LAST = 10
 
-#: Head, field of Summary and format of the table's columns.
+#: Heading, field of Summary and format of each column of the table.
 COLUMNS = (
     ("best accuracy", "best_accuracy", ".2%"),
     ("epoch", "best_accuracy_epoch", ".1f"),
@@ -40,7 +40,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Summary:
-    """A history in figures, of the validation split: accuracies as shares, losses in nats, epochs from 1."""
+    """Validation figures of a history: accuracies as shares, losses in nats, epochs from 1."""
 
     epochs: int
     best_accuracy: float
@@ -52,7 +52,7 @@ class Summary:
     best_loss_epoch: int
     final_loss: float
     last_loss: float
-    #: Of training and validating all epochs.
+    #: Time of training and validating all epochs.
     seconds: float
 
     @classmethod
@@ -75,15 +75,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is compared: a run, or several of it that differ in the seed alone."""
+    """One row of a comparison: a run, or several that differ only in the seed."""
 
     name: str
     path: Path
     model: str
     parameters: int
-    #: Epochs that each run was told to make.
+    #: Configured epochs of each run.
     planned: int
-    #: Of the run as far as it has come; of several seeds, those of the finished runs.
+    #: History of the run so far; of several seeds, those of the finished runs.
     histories: tuple[tuple[Epoch, ...], ...]
     #: What is unfinished, and why; empty if nothing is.
     note: str
@@ -166,10 +166,12 @@ def _cell(values: Sequence[float], form: str) -> str:
 
 
 def compare(paths: Sequence[Path]) -> Comparison:
-    """Compare what lies at ``paths``: runs, folders of seeds (an entry each), sweeps (an entry a point).
+    """Compare the runs, folders of seeds (one entry each) and sweeps (one entry per point) at ``paths``.
 
-    Unfinished runs are compared as far as they have come. Raises RunError for what is none of these, or is
-    damaged.
+    Unfinished runs are compared by the epochs that they have.
+
+    Raises:
+        RunError: a path is none of these, or is damaged.
     """
     groups = [group for path in paths for group in _groups(path)]
     short = [label(group.path) for group in groups]
@@ -229,10 +231,10 @@ def _groups(path: Path) -> Iterator[_Group]:
         yield _Group(path / point, {path / name: configs[name] for name in names}, failures)
 
 
-#: Twice the loss of guessing all classes alike. What is above is drawn there, or one bad run would flatten
-#: all others.
+#: Twice the loss of guessing all classes alike. Higher losses are drawn there, since one bad run would
+#: flatten all others.
 HIGHEST_LOSS = 2 * log(len(LABELS))
-#: Its figures are of augmented images, with dropout, and of weights that change from step to step.
+#: Training figures are of augmented images, with dropout, while the weights change from step to step.
 TRAIN = "train (while learning)"
 
 
@@ -256,8 +258,10 @@ def history_figure(history: list[Epoch], path: Path) -> None:
 def comparison_figure(entries: Sequence[Entry], path: Path) -> None:
     """Draw accuracy and loss of all entries, validation and train, by epoch, as a PNG at ``path``.
 
-    Of several seeds, the mean is drawn, and a band of one standard deviation to either side. Raises RunError
-    if no entry has a finished epoch.
+    For several seeds, the mean is drawn with a band of one standard deviation to either side.
+
+    Raises:
+        RunError: no entry has a finished epoch.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -297,7 +301,7 @@ def _draw_entry(axes: Any, entry: Entry, field: str, highest: float, colour: Any
 
 
 def _by_epoch(axes: Any, title: str) -> None:
-    """Dress a panel whose horizontal axis is the epoch."""
+    """Label a panel whose horizontal axis is the epoch."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")

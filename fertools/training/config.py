@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen dataclass, saved with the run, and recipes by name."""
+"""The configuration of a training run, a frozen dataclass that is saved with the run, and recipes by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 DEVICES = ("auto", "cpu", "gpu")
 DEVICE_COUNTS = ("one", "all")
 
-#: What a camera does to a training image, in this order; training/camera.py has the strengths.
+#: The camera's degradations of a training image, in this order; training/camera.py has the strengths.
 CAMERA_KINDS = ("light", "defocus", "motion", "resolution", "noise", "jpeg")
 
 
@@ -82,7 +82,7 @@ class TrainConfig:
     warmup_epochs: int = 3
     #: The plateau schedule multiplies the rate by this factor ...
     plateau_factor: float = 0.1
-    #: ... after so many epochs without a lower validation loss.
+    #: ... after this many epochs without a lower validation loss.
     plateau_patience: int = 2
     #: Decoupled: each step shrinks kernels by learning rate x decay; biases and BatchNorm are left alone.
     weight_decay: float = 4e-3
@@ -91,15 +91,15 @@ class TrainConfig:
     #: Share of the images that are degraded as by a bad camera, after the augmentation; 0 degrades none.
     #: Teachers see them before it.
     camera: float = 0.0
-    #: Which changes it makes, and what the strongest of each is multiplied by.
+    #: Which degradations it applies, and the factor on their strength.
     camera_kinds: str = ",".join(CAMERA_KINDS)
     camera_strength: float = 1.0
-    #: Images and labels are blended in pairs by shares from Beta(mixup, mixup); 0 blends none.
+    #: Images and labels are blended in pairs by shares from Beta(mixup, mixup); 0 is no mixup.
     mixup: float = 0.0
-    #: The network's own dropout rates are multiplied by this in training; 0 drops nothing.
+    #: Factor on the network's own dropout rates in training; 0 is no dropout.
     dropout_scale: float = 0.0
     class_balance: str = "none"
-    #: Stop after so many epochs without a better validation accuracy; 0 never stops early.
+    #: Stop after this many epochs without a better validation accuracy; 0 never stops early.
     early_stopping: int = 0
     #: Momentum of the moving average of the weights, which is then what is validated and saved;
     #: 0 switches it off. The average reaches back over a tenth of the run at most.
@@ -175,16 +175,16 @@ class TrainConfig:
             raise ConfigError("learning_rate_steps: go with schedule=plateau or constant, not with cosine")
 
     def told(self) -> dict[str, Any]:
-        """The fields without those that do nothing beside the others: what makes this configuration again."""
+        """Return the fields that have an effect beside the others, which recreate this configuration."""
         return {name: value for name, value in self.to_dict().items() if name not in idle_options(vars(self))}
 
     def rate_factors(self) -> dict[int, float]:
-        """Epoch -> what the learning rate is multiplied by after it, from ``learning_rate_steps``."""
+        """Epoch -> factor on the learning rate after it, from ``learning_rate_steps``."""
         steps = (step.split(":") for step in self.learning_rate_steps.split(",") if step)
         return {int(epoch): float(factor) for epoch, factor in steps}
 
     def steps_per_epoch(self, images: int) -> int:
-        """Steps that ``images`` training images make: whole batches, at least one."""
+        """Number of steps per epoch for ``images`` training images: whole batches, at least one."""
         return max(images // self.batch_size, 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class TrainConfig:
 
 
 def idle_options(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Options that do nothing beside the others -> what keeps them from it, as ``name=value``.
+    """Return the options that have no effect -> the option that is responsible, as ``name=value``.
 
     Arguments:
         fields: all fields of a TrainConfig.
@@ -217,7 +217,7 @@ def idle_options(fields: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{other}={fields[other]}" for name, (other, used) in needed.items() if not used}
 
 
-#: What a published recipe has none of unless it says so.
+#: What a published recipe does not use unless it says so.
 PLAIN: dict[str, Any] = {
     "schedule": "constant",
     "weight_decay": 0.0,
@@ -235,7 +235,7 @@ RECIPES = tuple(
 
 
 def recipe(name: str, model: str) -> TrainConfig:
-    """The recipe ``name`` for the network ``model``; single options are changed with ``dataclasses.replace``.
+    """Return the recipe ``name`` for the network ``model``; change options with ``dataclasses.replace``.
 
     Raises:
         ConfigError: the network is unknown or has no such recipe.

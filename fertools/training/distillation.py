@@ -2,8 +2,8 @@
 
 The teachers see the very pixels that the student sees, augmented and mixed, inside the same step: a
 consistent teacher gives a better student than predictions made once for the plain images (Beyer et al.
-2022, arXiv:2106.05237). The camera (``--camera``) is the exception: it comes after what the teachers see.
-They would answer wrongly for the degraded image, and the student is to answer as for the good one.
+2022, arXiv:2106.05237). The camera (``--camera``) is the exception: teachers see the image before it. They
+would be wrong about the degraded image, and the student should answer as for the good one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """How the teachers' answers count. Raises ConfigError for bad values."""
+    """How the teachers' probabilities count. Raises ConfigError for bad values."""
 
-    #: Both sides' probabilities are softened by it before they are compared.
+    #: Softens the probabilities of both sides before they are compared.
     temperature: float = 1.0
     #: Share of the loss that comes from the labels; the rest comes from the teachers.
     label_share: float = 0.1
@@ -36,7 +36,7 @@ class DistillConfig:
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name}={getattr(self, name)}: must lie between {low} and {high}")
         if self.label_share == 1:
-            raise ConfigError("label_share=1.0: leaves the teachers nothing to say; use fertools train")
+            raise ConfigError("label_share=1.0: the teachers would have no influence; use fertools train")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -44,7 +44,7 @@ class DistillConfig:
 
 
 def teacher_file(path: Path) -> Path:
-    """The ``.keras`` file that a run folder, an export folder or a file means.
+    """Return the ``.keras`` file of a run folder or an export folder, or the file itself.
 
     Raises:
         RunError: a run has no finished epoch yet.
@@ -62,7 +62,7 @@ def teacher_file(path: Path) -> Path:
 
 
 def soft_targets(teachers: Sequence[keras.Model], images: Any) -> Any:
-    """The mean of the teachers' probabilities for float32 images (batch, 48, 48, 1)."""
+    """Return the mean of the teachers' probabilities for float32 images (batch, 48, 48, 1)."""
     from keras import layers
 
     answers = [teacher(images, training=False) for teacher in teachers]

@@ -1,7 +1,7 @@
-"""What stands around a network while it is trained, and what is changed in it for that.
+"""The layers around a network while it is trained, and the changes to the network for training.
 
-A batch is only the numbers of its images. The images lie on the device as uint8 from the beginning, and all
-that happens to them happens inside the compiled step.
+A batch consists only of the indices of its images. The images are on the device as uint8 from the beginning,
+and everything that happens to them happens inside the compiled step.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Mixup(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
-    """Trains like its parent on TensorFlow, over the last axis of (batch, height, width, channels)."""
+    """Its parent, fused by TensorFlow, over the last axis of (batch, height, width, channels)."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize, and in training keep the moving averages up."""
+        """Normalize, and in training update the moving averages."""
         if not (training and self.trainable and len(inputs.shape) == 4 and self.axis in (-1, 3)):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -69,7 +69,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             epsilon=self.epsilon,
             is_training=True,
         )
-        # It gives the sample's variance, divided by one less than there are values; Keras averages the other.
+        # It returns the sample variance, divided by n - 1; Keras averages the one divided by n.
         count = ops.cast(ops.size(inputs) / ops.size(mean), variance.dtype)
         variance *= (count - 1) / count
         self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
@@ -78,7 +78,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 
 
 def with_fused(network: keras.Model) -> keras.Model:
-    """The same network with the same weights, its BatchNormalization fused if Keras is on TensorFlow."""
+    """Return the same network with the same weights; on TensorFlow its BatchNormalization is fused."""
     if keras.backend.backend() != "tensorflow":
         return network
 
@@ -96,10 +96,10 @@ def with_fused(network: keras.Model) -> keras.Model:
 def scale_dropout(network: keras.Model, scale: float) -> None:
     """Multiply the rates of ``network``'s dropout layers by ``scale``, 0..1.
 
-    At 0 and 1 there need not be: such a network drops nothing, as it was published.
+    At 0 and 1 the network need not have any dropout.
 
     Raises:
-        ConfigError: ``scale`` lies between 0 and 1 and there is none.
+        ConfigError: ``scale`` lies between 0 and 1 and the network has no dropout.
     """
     found = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
     if 0 < scale < 1 and not found:
@@ -116,11 +116,11 @@ class SoftTargetLoss(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
     """Passes the student's probabilities on and adds their distance from the teachers' to the loss.
 
     The distance is the Kullback-Leibler divergence of the softened probabilities, times the square of the
-    temperature, which keeps its gradients' size (Hinton et al. 2015, section 2).
+    temperature, which keeps the size of its gradients (Hinton et al. 2015, section 2).
 
     Arguments:
         temperature: softens both sides.
-        share: what the distance is multiplied by.
+        share: factor on the distance.
     """
 
     def __init__(self, temperature: float, share: float) -> None:
@@ -131,7 +131,7 @@ class SoftTargetLoss(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
     def call(self, inputs: Sequence[Any], training: bool = False) -> Any:
         """Compare float32 probabilities (batch, 7) of the student and of the teachers.
 
-        A third input, float32 (batch,), is how much each image counts, as ``fit`` weights the labels' loss.
+        A third input, float32 (batch,), weights each image, as ``fit`` weights the loss of the labels.
         """
         student, teacher, *weights = inputs
         if training:
@@ -142,19 +142,19 @@ class SoftTargetLoss(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
         return student
 
     def _soften(self, probabilities: Any) -> Any:
-        """Logarithms of the softened probabilities; log(p) is the logits but for a constant."""
+        """Return the logarithms of the softened probabilities; log(p) equals the logits up to a constant."""
         return ops.log_softmax(ops.log(ops.maximum(probabilities, SMALLEST)) / self.temperature)
 
 
-#: Images that the statistics are taken from; 1,024 validate alike (docs/recipe.md).
+#: Images for the BatchNorm re-estimation; 1,024 validate equally well (docs/recipe.md).
 IMAGES = 512
 
 
 def estimate_statistics(network: keras.Model, images: NDArray[np.uint8]) -> None:
-    """Set the moving means and variances of ``network`` to those of ``images``, uint8 (n, 48, 48).
+    """Re-estimate the BatchNorm statistics of ``network`` on ``images``, uint8 (n, 48, 48).
 
-    The averages that training keeps belong to other weights (the current ones, while the averaged ones are
-    saved), to other images (augmented ones) and to activations that dropout has spread (Li et al. 2018,
+    The averages from training belong to other weights (the current ones, while the averaged ones are saved),
+    to augmented images, and to activations whose variance dropout has shifted (Li et al. 2018,
     arXiv:1801.05134). One pass without dropout replaces them, in as few batches as memory allows.
     """
     scaled = images[..., None].astype(np.float32) / np.float32(PIXEL_MAX)

@@ -1,6 +1,6 @@
-"""The optimizer, the learning-rate schedule and early stopping that a configuration asks for.
+"""The optimizer, the learning-rate schedule and early stopping of a configuration.
 
-What the validation figures decide is a function of the history alone, so a resumed run needs no more.
+Decisions by validation figures are a function of the history alone, so a resumed run needs no other state.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from fertools.training.run import Epoch, best_epoch
 
 
 class TimeDecay:
-    """Before an optimizer among the bases of a class: divides its rate by 1 + ``rate_decay`` x step.
+    """A mixin for optimizers: divides the learning rate by 1 + ``rate_decay`` x step.
 
-    Not a schedule, because the rate of an optimizer that has one cannot be set, as a plateau does.
+    Not a schedule, because the plateau schedule sets the rate, which an optimizer with a schedule does not
+    allow.
     """
 
     rate_decay: float
@@ -52,7 +53,7 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
         kind = keras.optimizers.Adam
     else:
         kind = keras.optimizers.AdamW
-        common |= {"weight_decay": config.weight_decay}  # it insists on one
+        common |= {"weight_decay": config.weight_decay}  # Keras requires one
     if config.learning_rate_decay:
         kind = type(kind.__name__, (TimeDecay, kind), {"rate_decay": config.learning_rate_decay})
     optimizer = kind(rate, **common)
@@ -62,9 +63,9 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
 
 
 def ema_momentum(config: TrainConfig, steps: int) -> float:
-    """The momentum of the average, lowered so that it reaches back over a tenth of the run at most.
+    """Return the momentum of the average, lowered so that it reaches back over at most a tenth of the run.
 
-    An average over 1000 steps would still hold the random first weights at the end of a short run.
+    In a short run, an average over 1000 steps would still contain the random first weights at the end.
     """
     return max(min(config.ema, 1 - 10 / steps), 0.0)
 

@@ -1,7 +1,7 @@
-"""Data parallelism: each batch is split over several devices, which Keras does on JAX alone.
+"""Data parallelism: each batch is split over several devices, which Keras supports on JAX only.
 
-Where several processes take part (docs/scaling.md), each trains the whole run and writes a run folder of its
-own; they differ in the part of each batch that they compute, and the folders are alike in the end.
+With several processes (docs/scaling.md), each trains the whole run and writes a run folder of its own. They
+differ in the part of each batch that they compute, and the folders are equal in the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fertools.errors import ConfigError, RunError
 
 @contextmanager
 def split_over(devices: str, *, here: bool = False) -> Iterator[None]:
-    """Split the batches of the networks that are built and run inside.
+    """Split the batches of networks that are built and run in the context.
 
     Arguments:
         devices: "one" for no split, "all" for the devices of all processes.
@@ -46,7 +46,7 @@ def check_split(batch_size: int) -> None:
 
 
 def own_part(batch_size: int) -> slice:
-    """The part of a batch that this process computes: all of it, or the share of its devices."""
+    """Return the part of a batch that this process computes: all of it, or the share of its devices."""
     distribution = keras.distribution.distribution()
     if distribution is None:
         return slice(None)
@@ -55,7 +55,7 @@ def own_part(batch_size: int) -> slice:
 
 
 def check_agreement(told: str) -> None:
-    """Raise RunError unless all processes were told the same: they would mix their runs without a word."""
+    """Raise RunError unless all processes have the same configuration: they would silently mix their runs."""
     distribution = keras.distribution.distribution()
     if distribution is None or distribution.num_processes == 1:
         return
@@ -63,6 +63,6 @@ def check_agreement(told: str) -> None:
     everyones = import_module("jax.experimental.multihost_utils").process_allgather(digest)
     if (everyones != digest).any():
         raise RunError(
-            "the processes were not told the same: give all of them the same data and options, and to resume,"
+            "the processes have different settings: give all the same data and options, and to resume,"
             " copy the run folder with the most epochs over the others"
         )

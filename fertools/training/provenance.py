@@ -1,4 +1,4 @@
-"""The commands that made a run, in order: its own, and before it those of what it started or learned from."""
+"""The commands that made a run, in order: those of its first weights and teachers, then its own."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from fertools.training.run import PREFIX
 
 
 def label(path: Path) -> str:
-    """What a run, an export folder or a file is called: enough of its path to tell it from its like."""
+    """Return the name of a run, an export folder or a file: enough of its path to identify it."""
     path = path.resolve()
     common = path.name.startswith(PREFIX) or path.name in ("best.keras", contract.KERAS_FILE)
     return "/".join(path.parts[-2:]) if common else path.name
 
 
 def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> str:
-    """The command that makes the run ``name``, with every option that counts and the version it was given to.
+    """Return the command that makes the run ``name``, with all effective options and the version.
 
-    Later versions may have other defaults, or mean another thing by an option.
+    Later versions may have other defaults, or another meaning of an option.
 
     Arguments:
         name: the run's folder.
-        config: what it was told.
-        facts: its run.json, for the weights that it started from, its teachers and the version.
+        config: its configuration.
+        facts: its run.json, which has its first weights, its teachers and the version.
     """
     words = ["fertools", "train"]
     distillation, weights = facts.get("distillation"), facts.get("weights")
@@ -50,9 +50,9 @@ def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> s
 
 
 def earlier_commands(paths: Iterable[Path]) -> list[str]:
-    """The commands that made the runs, export folders or files of either at ``paths``, each once.
+    """Return the commands that made the runs, export folders or files of either at ``paths``, each once.
 
-    What was made elsewhere has none.
+    Files from elsewhere have none.
     """
     commands: dict[str, None] = {}
     for path in paths:
@@ -65,10 +65,10 @@ def earlier_commands(paths: Iterable[Path]) -> list[str]:
 
 
 def origins(path: Path) -> list[dict[str, str]]:
-    """Name and fingerprint of the data that a run, an export folder or a file in either was trained on.
+    """Return name and fingerprint of the training data of a run, an export folder or a file in either.
 
-    Its own data first, then what its teachers and its first weights were trained on, where that is other
-    data. Empty where nothing tells, as of a file that was copied away.
+    Its own data comes first, then other data that its teachers and its first weights were trained on. Empty
+    if unknown, as for a file that was copied elsewhere.
     """
     folder = path if path.is_dir() else path.parent
     for file, find in ((folder / "run.json", _run_origins), (folder / contract.REPORT_FILE, _export_origins)):
@@ -93,7 +93,7 @@ def _of_run(facts: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _of_export(report: Mapping[str, Any], name: str) -> list[str]:
-    """Those of its run or its members, and the one that makes its network ``name``."""
+    """Return the commands of its run or its members, and the one that exports it as ``name``."""
     if "training" not in report:
         return []
     training = report["training"]
@@ -101,9 +101,9 @@ def _of_export(report: Mapping[str, Any], name: str) -> list[str]:
 
 
 def export_command(training: Mapping[str, Any]) -> str:
-    """The command that makes an export from its run or its members, as its report tells of them.
+    """Return the command that makes an export from its run or its members, according to its report.
 
-    What else it was told does not change its network.
+    Other options do not change its network.
     """
     if members := training.get("members"):
         words = ["ensemble", *(member["name"] for member in members)]

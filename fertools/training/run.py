@@ -1,4 +1,4 @@
-"""A run folder: everything that a training run was told and has found out.
+"""A run folder: the configuration and the results of a training run.
 
 ::
 
@@ -7,7 +7,7 @@
       run.json                data source and fingerprint, versions, device
       start.keras             the network that training started from, if one was given
       teachers/1.keras ...    the networks that it learns from, if there are any
-      history.csv             a row a finished epoch; its last row says where to resume
+      history.csv             one row per finished epoch; the last row says where to resume
       last-0012.npz           weights, optimizer and averages after that row's epoch
       best.keras              float32 network of the best validation accuracy, without optimizer
       history.png             accuracy and loss, train and validation
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-#: What run.json must have to go on from.
+#: Fields of run.json that resuming needs.
 FACTS = {"data", "device", "precision", "versions", "commands"}
 DATA_FACTS = {"source", "name", "fingerprint"}
 
@@ -74,16 +74,19 @@ class Run:
 
         Arguments:
             path: the folder.
-            config: what the run is told.
-            facts: what goes into run.json.
+            config: the configuration.
+            facts: the contents of run.json.
             start: the network to start from instead of random weights.
             teachers: the networks to learn from besides the labels.
 
-        The folder appears whole, or not at all. Raises RunError if ``path`` is taken, WriteError if it cannot
-        be written.
+        The folder appears whole, or not at all.
+
+        Raises:
+            RunError: ``path`` is taken.
+            WriteError: it cannot be written.
         """
         cls.check_free(path)
-        with replacing_folder(path.resolve()) as folder:  # resolved: a link to a folder stays one
+        with replacing_folder(path.resolve()) as folder:  # resolved, so that a link to a folder stays a link
             made = cls(folder)
             if start is not None:
                 start.save(made.start)
@@ -103,21 +106,21 @@ class Run:
 
     @staticmethod
     def next_path(root: Path, name: str) -> Path:
-        """``root/name-001``, or with the number after the highest one that is there."""
+        """Return ``root/name-001``, or the number after the highest existing one."""
         numbers = [path.name.rpartition("-")[2] for path in root.glob(f"{name}-*")]
         taken = [int(number) for number in numbers if number.isdecimal()]
         return root / f"{name}-{max(taken, default=0) + 1:03d}"
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """Open an existing run folder. Raises RunError if it is none."""
+        """Open an existing run folder. Raises RunError if ``path`` is not one."""
         if not (path / "config.json").is_file():
             raise RunError(f"{path}: not a run folder (no config.json); 'fertools train' makes one")
         return cls(path)
 
     @classmethod
     def latest_finished(cls, root: Path) -> Run:
-        """The run below ``root`` that finished last. Raises RunError if there is none."""
+        """Return the run below ``root`` that finished last. Raises RunError if there is none."""
         finished = sorted(root.glob("**/metrics.json"), key=lambda file: file.stat().st_mtime)
         if not finished:
             raise RunError(f"no finished run under {root}/: train one with 'fertools train'")
@@ -135,17 +138,17 @@ class Run:
 
     @property
     def start(self) -> Path:
-        """The network that training starts from; missing if that is a random one."""
+        """The file of the network that training starts from; missing if that is a random one."""
         return self.path / "start.keras"
 
     @property
     def teachers(self) -> list[Path]:
-        """The networks that training learns from; none without distillation."""
+        """The files of the teachers; none without distillation."""
         return sorted((self.path / "teachers").glob("*.keras"), key=lambda file: int(file.stem))
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end."""
+        """Whether the training is finished."""
         return (self.path / "metrics.json").is_file()
 
     def check_unfinished(self) -> None:
@@ -155,11 +158,11 @@ class Run:
 
     @property
     def config(self) -> TrainConfig:
-        """What the run was told. Raises RunError if config.json is damaged."""
+        """The configuration. Raises RunError if config.json is damaged."""
         try:
             return TrainConfig.from_dict(self._json("config.json"))
         except ConfigError as error:
-            raise RunError(f"{self.path / 'config.json'}: {error}; restore it or train anew") from error
+            raise RunError(f"{self.path / 'config.json'}: {error}; restore it or train again") from error
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -167,7 +170,7 @@ class Run:
         facts = self._json("run.json")
         data = facts.get("data")
         if FACTS - facts.keys() or not isinstance(data, dict) or DATA_FACTS - data.keys():
-            raise RunError(f"{self.path / 'run.json'}: incomplete; restore it or train anew")
+            raise RunError(f"{self.path / 'run.json'}: incomplete; restore it or train again")
         return facts
 
     @property
@@ -198,13 +201,13 @@ class Run:
                 for row in csv.DictReader(read_text(path).splitlines())
             ]
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-            raise RunError(f"{path}: damaged ({error}); train anew") from error
+            raise RunError(f"{path}: damaged ({error}); train again") from error
         if [row.epoch for row in history] != [*range(1, len(history) + 1)]:
-            raise RunError(f"{path}: damaged (epochs are missing); train anew")
+            raise RunError(f"{path}: damaged (epochs are missing); train again")
         return history
 
     def state(self, epoch: int) -> Path:
-        """Where the state after ``epoch`` is kept."""
+        """Path of the state after ``epoch``."""
         return self.path / f"last-{epoch:04d}.npz"
 
     def commit(self, history: list[Epoch]) -> None:
@@ -221,33 +224,33 @@ class Run:
                 state.unlink()
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed process has written half (see ``fertools.files.replacing``)."""
+        """Remove the temporary files of a killed process (see ``fertools.files.replacing``)."""
         for leftover in self.path.glob(".*"):
             if leftover.is_file():
                 leftover.unlink()
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The first of the epochs with the highest validation accuracy."""
+    """Return the first of the epochs with the highest validation accuracy."""
     return max(history, key=lambda row: row.val_accuracy)
 
 
-#: What the sub-folders are called, before the seed.
+#: Prefix of the folders of seeds.
 PREFIX = "seed-"
 
 
 def seed_folder(path: Path, seed: int) -> Path:
-    """The run of ``seed`` in the folder ``path``."""
+    """Path of the run of ``seed`` in the folder ``path``."""
     return path / f"{PREFIX}{seed}"
 
 
 def seeded(config: TrainConfig, count: int) -> list[TrainConfig]:
-    """``config`` with its own seed and the ``count - 1`` after it."""
+    """Return ``config`` with its own seed and the ``count - 1`` following ones."""
     return [dataclasses.replace(config, seed=config.seed + number) for number in range(count)]
 
 
 def open_runs(path: Path) -> list[Run]:
-    """The run at ``path``, or the runs of all seeds in it, by seed. Raises RunError if there is none."""
+    """Return the run at ``path``, or its runs of all seeds, by seed. Raises RunError if there is none."""
     folders = [folder for folder in path.glob(f"{PREFIX}*") if is_run(folder)]
     if not folders:
         return [Run.open(path)]
@@ -255,7 +258,7 @@ def open_runs(path: Path) -> list[Run]:
 
 
 def siblings(run: Run) -> list[Run]:
-    """The finished runs of all seeds: ``run``, and those beside it that differ in nothing but the seed."""
+    """Return the finished runs of all seeds: ``run``, and those beside it that differ only in the seed."""
     path = run.path.resolve()
     if not path.name.startswith(PREFIX):
         return [run]
@@ -263,7 +266,7 @@ def siblings(run: Run) -> list[Run]:
 
 
 def _alike(one: Run, other: Run) -> bool:
-    """Whether two runs were told the same, but for the seed, and learned from the same data and networks."""
+    """Whether two runs have the same configuration except the seed, the same data and the same teachers."""
     same_config = dataclasses.replace(one.config, seed=0) == dataclasses.replace(other.config, seed=0)
     facts, others = one.facts, other.facts
     return (
@@ -274,18 +277,18 @@ def _alike(one: Run, other: Run) -> bool:
 
 
 def best_seed(run: Run) -> Run:
-    """The best of ``run`` and its siblings on the validation split; the first of equal ones."""
+    """Return the best of ``run`` and its siblings on the validation split; the first of equal ones."""
     return max(siblings(run), key=validation_accuracy)
 
 
 def validation_accuracy(run: Run) -> float:
-    """Of a finished run's best network, a share."""
+    """Validation accuracy of a finished run's best network, a share."""
     return float(run.metrics["validation"]["accuracy"])
 
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """Validation accuracies, shares, of one run a seed; the standard deviation is the sample's."""
+    """Validation accuracies, shares, of one run per seed, with the sample standard deviation."""
 
     accuracies: tuple[float, ...]
     mean: float
@@ -294,7 +297,7 @@ class SeedSummary:
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> SeedSummary:
-        """Sum finished runs up. Raises RunError for fewer than two."""
+        """Summarize finished runs. Raises RunError for fewer than two."""
         if len(runs) < 2:
             raise RunError("a deviation needs two runs or more")
         accuracies = tuple(map(validation_accuracy, runs))

@@ -1,7 +1,7 @@
-"""Several runs: one after the other here, or each a task of Ray on whatever machine has room for it.
+"""Several runs: one after the other on this machine, or each as a Ray task on any machine with room for it.
 
-Either way a run is a folder that ``complete`` makes or goes on with, so that a run that was interrupted, or
-whose machine is lost, is taken up after its last finished epoch.
+Either way a run is a folder that ``complete`` creates or resumes, so a run that was interrupted, or whose
+machine was lost, continues after its last finished epoch.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from fertools.evaluation import is_run
 from fertools.training.config import TrainConfig
 from fertools.training.run import Run
 
-#: How often a run is taken up again whose process or machine is lost; one that kills its process has an end.
+#: How often a run is retried after its process or machine was lost; bounded, since a run may kill its
+#: process.
 RETRIES: Final = 10
 
 #: Trains a run of a data set to its end.
 Train = Callable[[Run, data.Dataset], object]
-#: The name of a run, and why it failed; None if it did not.
+#: Name of a run, and why it failed, or None.
 End = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained to its end: its folder, what it is told, its data and what it starts from."""
+    """A run to be trained to its end: its folder, its configuration, its data and its first weights."""
 
     path: Path
     config: TrainConfig
@@ -40,7 +41,7 @@ class Job:
     tensorboard: bool = False
 
     def absolute(self) -> Job:
-        """The same, to be found from any folder."""
+        """Return the job with absolute paths."""
         source, weights = self.source, self.weights
         if source != data.synthetic.NAME:
             source = os.path.abspath(source)
@@ -50,7 +51,7 @@ class Job:
 
 
 def complete(job: Job, train: Train | None = None) -> None:
-    """Make the run and train it, or continue with it. Raises what ``new_run`` and ``train`` raise."""
+    """Create and train the run, or resume it. Raises what ``new_run`` and ``train`` raise."""
     from fertools.backend import import_keras, select_device
 
     import_keras()
@@ -92,7 +93,7 @@ def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: flo
     """Complete all jobs on a Ray cluster, in the order that they end; one that fails stops no other.
 
     All machines must have the folders and the data at the same paths, and fertools installed. A task whose
-    machine is lost is begun again elsewhere, and goes on after the last epoch that its run folder has.
+    machine is lost is restarted elsewhere and continues after the last epoch in its run folder.
 
     Arguments:
         jobs: name -> job.
@@ -118,7 +119,7 @@ def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: flo
 
 
 def _complete_in_task(job: Job, cpus: int) -> str | None:
-    """What runs in a process of Ray's; returns why it failed."""
+    """Complete a job in a Ray process; return why it failed."""
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, str(cpus))
     try:
@@ -129,6 +130,6 @@ def _complete_in_task(job: Job, cpus: int) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """Why something failed, in one line."""
+    """Return the reason of a failure in one line."""
     text = next(iter(str(error).strip().splitlines()), "it says nothing")
     return text if isinstance(error, FertoolsError) else f"{type(error).__name__}: {text}"

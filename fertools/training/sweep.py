@@ -1,4 +1,4 @@
-"""Training over a grid of options: a folder with one run for each combination of their values.
+"""A sweep over a grid of options: a folder with one run per combination of their values.
 
 ::
 
@@ -29,15 +29,16 @@ FILE = "sweep.json"
 
 
 def grid(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """All combinations of the values of ``settings``, each a "name=value,value".
+    """Return all combinations of the values of ``settings``, each a "name=value,value".
 
-    Where a value has commas itself, semicolons stand between the values.
+    Values that contain commas are separated by semicolons.
 
-    Returns what the combination's run is called -> fields of TrainConfig, the last setting varying fastest.
+    Returns:
+        Name of the combination's run -> fields of TrainConfig, the last setting varying fastest.
 
     Raises:
-        ConfigError: for an unknown or repeated name and for a value of the wrong type; whether it makes
-            sense, TrainConfig says.
+        ConfigError: a name is unknown or repeated, or a value has the wrong type. TrainConfig checks the
+            values themselves.
     """
     axes: dict[str, list[Any]] = {}
     for setting in settings:
@@ -50,7 +51,7 @@ def grid(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _parse(setting: str) -> tuple[str, list[Any]]:
-    """Name and typed values of "name=value,value"; the name may be written as the option is."""
+    """Return name and typed values of "name=value,value"; the name may be written like the option."""
     name, equals, texts = setting.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")
     kinds = get_type_hints(TrainConfig)
@@ -76,13 +77,13 @@ class Sweep:
     def create(
         cls, path: Path, configs: Mapping[str, TrainConfig], dataset: Dataset, weights: str | None = None
     ) -> Sweep:
-        """Make a sweep folder, or give an existing one more runs.
+        """Create a sweep folder, or add runs to an existing one.
 
         Arguments:
             path: the folder.
-            configs: a run's folder below ``path`` -> what it is told.
+            configs: a run's folder below ``path`` -> its configuration.
             dataset: what to train on.
-            weights: what every run starts from, as it was named.
+            weights: the first weights of every run, as given.
 
         Raises:
             RunError: ``path`` holds something else, or a sweep with other data, other weights, or a run that
@@ -124,7 +125,7 @@ class Sweep:
 
     @property
     def configs(self) -> dict[str, TrainConfig]:
-        """A run's folder below this one -> what it is told. Raises RunError if sweep.json is damaged."""
+        """A run's folder below this one -> its configuration. Raises RunError if sweep.json is damaged."""
         try:
             return {name: TrainConfig.from_dict(c) for name, c in self._document["configs"].items()}
         except (AttributeError, TypeError, ConfigError) as error:
@@ -132,7 +133,7 @@ class Sweep:
 
     @property
     def points(self) -> dict[str, list[str]]:
-        """Each point of the grid -> its runs: itself, or one a seed."""
+        """Each point of the grid -> its runs: itself, or one per seed."""
         points: dict[str, list[str]] = {}
         for name in self.configs:
             points.setdefault(name.partition("/")[0], []).append(name)
@@ -140,18 +141,18 @@ class Sweep:
 
     @property
     def failures(self) -> dict[str, str]:
-        """A run that failed when it was last tried -> why."""
+        """Runs that failed in their last attempt -> the reason."""
         return dict(self._document["failures"])
 
     def note(self, name: str, failure: str | None) -> None:
-        """Write down how trying the run ``name`` ended; None for well."""
+        """Store why the run ``name`` failed, or None if it did not."""
         failures = {other: why for other, why in self.failures.items() if other != name}
         if failure is not None:
             failures[name] = failure
         write_json(self.path / FILE, self._document | {"failures": failures})
 
     def run(self, name: str) -> Run:
-        """The run ``name``, which may not have been made yet."""
+        """Return the run ``name``, which may not exist yet."""
         return Run(self.path / name)
 
     @property

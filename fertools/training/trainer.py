@@ -1,4 +1,4 @@
-"""Train a network into a run folder. A new run and a resumed one take the same path."""
+"""Train a network into a run folder. New and resumed runs use the same code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from fertools.training.parallel import check_agreement, check_split, split_over
 from fertools.training.provenance import earlier_commands, label, origins, train_command
 from fertools.training.run import Run, best_epoch
 
-#: Steps that a GPU makes between two looks of Python at them; a CPU step is long enough by itself.
+#: Steps per call on a GPU, to save Python's overhead; a CPU step is long enough by itself.
 GPU_STEPS_PER_CALL = 16
 
 
@@ -58,23 +58,23 @@ def new_run(
     """Make a run folder.
 
     Arguments:
-        path: where; must not hold anything.
-        config: what the run is told.
-        dataset: what to train on.
-        source: where it was read from, to find it again.
-        device: what to train on, from ``select_device``.
-        weights: what to start from instead of random weights: a ``.keras`` file of the same network, or for
-            networks that have them "imagenet", which Keras may download, or its ``.h5`` file of them.
+        path: the folder; it must be missing or empty.
+        config: the configuration.
+        dataset: the training data.
+        source: where the data was read from, to find it again.
+        device: the device, from ``select_device``.
+        weights: first weights instead of random ones: a ``.keras`` file of the same network, or, for networks
+            that have them, "imagenet", which Keras may download, or its ``.h5`` file.
         distillation: how ``teachers`` count; None to learn from the labels alone.
         teachers: runs, export folders or ``.keras`` files of networks of ours to learn from.
-        other_data: let ``weights`` and ``teachers`` be made from other data than ``dataset``, which may hold
-            images of its test split. The run's notes then say so.
+        other_data: accept ``weights`` and ``teachers`` trained on other data than ``dataset``, which may
+            contain images of its test split. The run's notes then say so.
 
     Raises:
         RunError: ``path`` is taken, a teacher has no finished epoch, or weights or a teacher were made from
             other data.
         DataError: the data lacks a train or validation split.
-        ModelError: ``weights`` is damaged, of another network or not to be had, or a teacher is.
+        ModelError: ``weights`` or a teacher is damaged, of another network or unavailable.
         ConfigError: there are no ImageNet weights for the network, it has no dropout to scale, or a batch
             cannot be split over the devices.
     """
@@ -83,9 +83,11 @@ def new_run(
     with split_over(config.devices):
         check_split(min(config.batch_size, len(dataset.split("train"))))
     if config.start_share and weights is None:
-        raise ConfigError(f"start_share={config.start_share}: goes with weights to start from")
+        raise ConfigError(f"start_share={config.start_share}: only with weights to start from")
     if 0 < config.dropout_scale < 1:
-        scale_dropout(build(config.model), config.dropout_scale)  # can it?
+        scale_dropout(
+            build(config.model), config.dropout_scale
+        )  # raises if the network has no dropout to scale
     given = [*teachers, *([Path(weights)] if weights is not None and _is_file_of_ours(weights) else [])]
     notes, others = _other_origins(given, dataset, meant=other_data)
     facts: dict[str, Any] = {
@@ -125,7 +127,7 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
     Arguments:
         run: the folder, from ``new_run`` or ``Run.open``.
         dataset: the data it was made for.
-        observer: is told of each step and epoch.
+        observer: is notified of each step and epoch.
         tensorboard: also write TensorBoard logs into ``run/tensorboard``.
 
     Raises:
@@ -185,8 +187,8 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
     ]
     statistics, judged = train_split.images[sample], validation
     if config.camera:
-        # The statistics are those of what it learned from: those of clean images alone belong to others. And
-        # the best epoch is that of images as they are and as a camera spoils them.
+        # BatchNorm statistics must come from images like those of training, degraded ones included. And the
+        # best epoch is the one that is best on clean and degraded images together.
         with split_over(config.devices, here=True):
             statistics = spoilt(config, statistics, augmented=True)
             twice = np.concatenate([validation.images, spoilt(config, validation.images)])
@@ -201,7 +203,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
             epochs=config.epochs,
             initial_epoch=len(history),
             callbacks=callbacks,
-            shuffle=False,  # Batches shuffles by itself, see there
+            shuffle=False,  # Batches does the shuffling
             verbose=0,
         )
     _finish(run, network, validation)
@@ -209,24 +211,24 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
 
 
 def _is_file_of_ours(weights: Path | str) -> bool:
-    """Whether these weights are a network of ours, not those of ImageNet."""
+    """Whether these weights are a network of ours, and not ImageNet's."""
     return weights != IMAGENET and Path(weights).suffix != ".h5"
 
 
 def _other_origins(
     paths: Sequence[Path], dataset: Dataset, *, meant: bool
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """What is to be said of the data behind weights and teachers, and the data that is not the run's own.
+    """Return notes on the data behind weights and teachers, and that data where it is not the run's own.
 
     Raises:
-        RunError: there is such data and that is not meant: its training images may be test images here.
+        RunError: there is such data and ``other_data`` is false: its training images may be test images here.
     """
     notes = []
     others: dict[str, dict[str, str]] = {}
     for path in paths:
         found = origins(path)
         if not found:
-            notes.append(f"what {label(path)} was trained on is not known")
+            notes.append(f"the training data of {label(path)} is unknown")
         for data in found:
             if data["fingerprint"] == dataset.fingerprint:
                 continue
@@ -234,7 +236,7 @@ def _other_origins(
             if not meant:
                 raise RunError(
                     f"{path}: {how} other data ({data['name']}) than {dataset.name}, perhaps images that are"
-                    " test images here; --other-data says that it is meant"
+                    " test images here; --other-data accepts that"
                 )
             notes.append(f"{label(path)} {how} other data, {data['name']}")
             others[data["fingerprint"]] = data
@@ -242,7 +244,7 @@ def _other_origins(
 
 
 def _start_network(name: str, weights: Path | str) -> keras.Model:
-    """The network ``name`` with the weights that were asked for."""
+    """Build the network ``name`` with the requested weights."""
     if not _is_file_of_ours(weights):
         with dtype_policy("float32"):
             return build_pretrained(name, str(weights))
@@ -251,10 +253,10 @@ def _start_network(name: str, weights: Path | str) -> keras.Model:
 
 
 def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
-    """The model that is fitted: from the numbers of ``split``'s images to ``trained``'s probabilities.
+    """Return the model for ``fit``: from indices of ``split``'s images to the probabilities of ``trained``.
 
-    The camera is the student's alone: what a teacher cannot see in a spoilt picture, it cannot teach. All
-    between them, and the teachers, belong to it and to no saved file.
+    Only the student sees the camera's images: what a teacher cannot see in a degraded picture, it cannot
+    teach. The layers in between, and the teachers, are in no saved file.
     """
     config, facts = run.config, run.facts
     inputs = {"number": keras.Input((), dtype="int32", name="number")}
@@ -271,7 +273,7 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
         with dtype_policy(facts["precision"]):
             teachers = [_teacher(file) for file in run.teachers]
         for number, teacher in enumerate(teachers, 1):
-            teacher.name = f"teacher{number}"  # Keras wants every name once
+            teacher.name = f"teacher{number}"  # Keras requires unique names
         distillation = facts["distillation"]
         compare = SoftTargetLoss(distillation["temperature"], share=1 - distillation["label_share"])
         compared = [answers, soft_targets(teachers, images)]
@@ -283,7 +285,7 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
 
 
 def _weighs_inside(config: TrainConfig, facts: dict[str, Any]) -> bool:
-    """Whether class weights have to reach the teachers' part of the loss, which ``fit`` does not weight."""
+    """Whether class weights must be applied to the teachers' part of the loss: ``fit`` does not do it."""
     return "distillation" in facts and config.class_balance == "weights"
 
 
@@ -292,12 +294,12 @@ def _camera(config: TrainConfig, share: float) -> Camera:
 
 
 def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = False) -> NDArray[np.uint8]:
-    """Images through the camera: all of them, or as many as in training and augmented as there.
+    """Pass images through the camera: all of them, or augmented and with the share of training.
 
     Arguments:
-        config: the run's; its seed makes the same pixels each time.
-        images: uint8 (n, 48, 48), as is what is returned.
-        augmented: as in training.
+        config: of the run; its seed gives the same pixels each time.
+        images: uint8 (n, 48, 48), as is the result.
+        augmented: augment, and degrade the same share as in training.
     """
     augmentation = AUGMENTATIONS[config.augmentation if augmented else "none"]
     seen = AugmentedInput(augmentation, config.seed)(images[..., None], training=True)
@@ -307,7 +309,7 @@ def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = 
 
 
 def _teacher(file: Path) -> keras.Model:
-    """The network of ours that a file holds, under the current dtype policy, not to be trained."""
+    """Load a network of ours, under the current dtype policy, as not trainable."""
     network = load(file)
     if network.name == ensemble.NAME:
         network = ensemble.under_policy(network)
@@ -315,14 +317,14 @@ def _teacher(file: Path) -> keras.Model:
         network = load_as(network.name, file)
     else:
         raise ModelError(
-            f"{file}: is no network of ours; a teacher is an ensemble or one of {', '.join(NETWORKS)}"
+            f"{file}: not a network of fertools; a teacher is an ensemble or one of {', '.join(NETWORKS)}"
         )
     network.trainable = False
     return network
 
 
 def _finish(run: Run, network: keras.Model, validation: Split) -> None:
-    """Draw and measure; the last file to be written is the one that makes the run a finished one."""
+    """Draw and measure; the file that is written last marks the run as finished."""
     history = run.history()
     history_figure(history, run.path / "history.png")
     network.load_weights(run.best)
@@ -340,14 +342,14 @@ def _finish(run: Run, network: keras.Model, validation: Split) -> None:
 
 
 def _tensorboard(path: Path) -> keras.callbacks.Callback:
-    # Keras finds out in the middle of fit.
+    # Otherwise Keras fails in the middle of fit.
     if find_spec("tensorboard") is None:
         raise MissingExtraError("tensorboard", "tensorboard")
     return keras.callbacks.TensorBoard(path, write_graph=False)
 
 
 def resolve_precision(config: TrainConfig, device: Device) -> str:
-    """The dtype policy that ``config.precision`` means on ``device``."""
+    """Return the dtype policy of ``config.precision`` on ``device``."""
     if config.precision != "auto":
         return config.precision
     return "mixed_bfloat16" if device.has_bfloat16 else "float32"
@@ -365,7 +367,7 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, fertools, Keras, numpy and ``packages``, which are named as they are imported."""
+    """Return the versions of Python, fertools, Keras, numpy and ``packages``, given by their import names."""
     names = ("keras", "numpy", *packages)
     found = {name: str(import_module(name).__version__) for name in names}
     return {"python": platform.python_version(), "fertools": fertools.__version__, **found}

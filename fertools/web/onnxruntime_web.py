@@ -1,7 +1,7 @@
-"""onnxruntime-web's three files: which they are, and where they come from.
+"""The three files of onnxruntime-web, and where they come from.
 
-They are 14 MB, so they are not in fertools' own package. They are taken from a folder that holds them, or
-fetched once by npm; in either case their checksums say that they are the ones this version was tested with.
+They are 14 MB, so fertools' own package does not contain them. They are taken from a folder, or fetched once
+by npm; in either case checksums ensure that they are the files that this version was tested with.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILES: Final = {
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
 
-#: Names a folder that holds them, as ``--onnxruntime-web`` does.
+#: Environment variable that names their folder, as ``--onnxruntime-web`` does.
 VARIABLE: Final = "FERTOOLS_ONNXRUNTIME_WEB"
 
 #: Seconds that npm may take for the 33 MB of the package.

@@ -1,4 +1,4 @@
-"""The folder: our page and scripts, onnxruntime-web, a model, perhaps a face detector, their licences."""
+"""The page's folder: page and scripts, onnxruntime-web, a model, perhaps a face detector, licences."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from fertools.web import onnxruntime_web
 
 SCHEMA_VERSION: Final = 1
 
-#: What the page reads first: which files are there, and what is said about the model outside its own file.
+#: The page reads this first: its files, and what is known of the model besides the model's own metadata.
 PAGE_FILE: Final = "page.json"
 DETECTOR_FILE: Final = "detector.onnx"
 LICENCES: Final = "licences"
-#: Keeps the page in the browser. It starts with the list of what to keep.
+#: The service worker, which keeps the page for offline use. It starts with the list of files.
 WORKER_FILE: Final = "sw.js"
 
 _STATIC = Path(__file__).resolve().parent / "static"
 _PACKAGE = Path(fertools.__file__).resolve().parent
 
-#: YuNet's outputs end in these, the sizes of its cells (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face
+#: Strides of YuNet's outputs, which end their names (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face
 #: Detector").
 _STRIDES: Final = (8, 16, 32)
 
@@ -41,7 +41,7 @@ FRAMING: Final = {"score": YuNet.MIN_CONFIDENCE, "overlap": YuNet.OVERLAP, "temp
 
 @dataclass(frozen=True, kw_only=True)
 class WebConfig:
-    """What a page is made of besides the model."""
+    """The parts of a page besides the model."""
 
     #: The npm package onnxruntime-web or its ``dist`` folder; see ``onnxruntime_web.read_files``.
     onnxruntime_web: Path | None = None
@@ -51,12 +51,12 @@ class WebConfig:
 
 @dataclass(frozen=True)
 class PageParts:
-    """Everything but the model, read and checked: path in the page's folder -> content."""
+    """The contents of a page besides the model, read and checked: path in the folder -> content."""
 
     ours: dict[str, bytes]
     others: dict[str, bytes]
     detector: dict[str, Any] | None
-    #: What whoever publishes the page should know.
+    #: Notes for whoever publishes the page.
     notes: tuple[str, ...] = ()
 
 
@@ -64,7 +64,7 @@ class PageParts:
 class Page:
     """A page that was written."""
 
-    #: Bytes of its own files with the model, and of those by others: onnxruntime-web, the detector.
+    #: Bytes of our own files and the model, and of those of others: onnxruntime-web, the detector.
     ours: int
     others: int
     #: See `PageParts`.
@@ -77,11 +77,11 @@ class Page:
 
 
 def gather(config: WebConfig, *, say: Callable[[str], None] = lambda message: None) -> PageParts:
-    """Read and check all that a page needs besides the model, before any long work.
+    """Read and check everything that a page needs besides the model, before any long work.
 
     Raises:
         ConfigError: a given folder or file is not what it should be.
-        WebError: onnxruntime-web is nowhere to be had.
+        WebError: onnxruntime-web cannot be found or fetched.
         MissingExtraError: onnxruntime, whose licences go along, is not installed.
     """
     ours = {file.name: file.read_bytes() for file in sorted(_STATIC.iterdir()) if file.is_file()}
@@ -139,7 +139,7 @@ def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise WebError if a page in the place of `folder` would destroy anything but a page."""
+    """Raise WebError if `folder` holds anything but a page, which would be destroyed."""
     if folder.exists() and not folder.is_dir():
         raise WebError(f"{folder}: is a file; choose another folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE_FILE).is_file():
@@ -147,7 +147,7 @@ def check_replaceable(folder: Path) -> None:
 
 
 def _worker(script: bytes, files: dict[str, bytes]) -> bytes:
-    """The service worker, told which files to keep."""
+    """Return the service worker with its list of files."""
     kept = ["./", *sorted(name for name in files if name != WORKER_FILE and not name.startswith(LICENCES))]
     return f"const FILES = {json.dumps(kept)};\n".encode() + script
 
@@ -158,13 +158,13 @@ def _model_terms(note: str) -> bytes:
 
 
 def _own_licence() -> bytes:
-    """In a wheel it is in the package, in a checkout beside it."""
+    """Return our licence: in a wheel it is in the package, in a checkout beside it."""
     files = (root / "LICENSE" for root in (_PACKAGE, _PACKAGE.parent))
     return next(file for file in files if file.is_file()).read_bytes()
 
 
 def _onnxruntime_licences() -> dict[str, bytes]:
-    """The terms of onnxruntime and of what it is built from, which its Python package has for all builds."""
+    """Return the licences of onnxruntime and its parts, which its Python package contains for all builds."""
     folder = Path(str(load_onnxruntime().__file__)).parent
     texts = {"onnxruntime.txt": "LICENSE", "onnxruntime-third-party.txt": "ThirdPartyNotices.txt"}
     try:
@@ -174,7 +174,7 @@ def _onnxruntime_licences() -> dict[str, bytes]:
 
 
 def _detector(path: Path) -> bytes:
-    """The bytes of a YuNet file that onnxruntime opens."""
+    """Return the bytes of a YuNet file, after checking that onnxruntime opens it."""
     try:
         content = path.read_bytes()
         session = load_onnxruntime().InferenceSession(content, providers=["CPUExecutionProvider"])

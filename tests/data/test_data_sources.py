@@ -142,7 +142,7 @@ def test_npz_with_an_entry_that_is_no_array(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images", b"text")
         archive.writestr("labels", b"text")
-    with pytest.raises(DataError, match=r"a\.npz: .*its entry 'images' is no array"):
+    with pytest.raises(DataError, match=r"a\.npz: .*its entry 'images' is not an array"):
         data.read(tmp_path / "a.npz")
 
 
