@@ -32,14 +32,14 @@ def benchmark(
     Arguments:
         folder: what ``fertools export`` wrote.
         threads: threads that work on one call.
-        batches: sizes of the batches.
-        rounds: how often each call has its turn.
-        say: is told what is being done.
+        batches: batch sizes.
+        rounds: number of rounds, in each of which every call has its turn.
+        say: receives progress messages.
 
     Raises:
         ModelError: there is no file to time or one is damaged.
-        ConfigError: for batches that are no sizes.
-        MissingExtraError: without the onnx package.
+        ConfigError: a batch size is less than 1.
+        MissingExtraError: the onnx package is not installed.
     """
     if not batches or min(batches) < 1:
         raise ConfigError("batches must be sizes of at least 1")

@@ -11,11 +11,11 @@ from fertools.files import replacing
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file costs before it answers. Times in seconds, sizes in bytes."""
+    """The cost of a file before its first prediction. Times in seconds, sizes in bytes."""
 
     file: str
     precision: str
-    #: The execution provider that was got.
+    #: The execution provider in use.
     provider: str
     bytes: int
     #: From the start of a Python process to its first prediction: median, in a process of its own.
@@ -26,7 +26,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a file answers batches of one size. Milliseconds are a call's, not an image's."""
+    """The speed of a file for batches of one size. Milliseconds are per call, not per image."""
 
     file: str
     batch: int
@@ -36,18 +36,18 @@ class Speed:
     images_per_second: float
     #: Time of the float32 file for the same batch, divided by this one's; None without such a file.
     times_float32: float | None
-    #: Multiply-adds a second, as a share of what a matrix product of the same type reaches here in the
-    #: same rounds.
+    #: Multiply-adds per second, as a share of what a matrix product of the same type reaches here in the same
+    #: rounds.
     share_of_peak: float
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All figures of one run; the calls took turns, so that their ratios hold on a drifting machine."""
+    """All figures of one run; the calls take turns, so their ratios hold on a drifting machine."""
 
     model: str
     parameters: int
-    #: Multiply-adds an image, of convolutions and matrix products.
+    #: Multiply-adds per image, of convolutions and matrix products.
     multiply_adds: int
     processor: str
     int8_features: tuple[str, ...]
@@ -69,7 +69,7 @@ class Benchmark:
         features = f" ({', '.join(self.int8_features)})" if self.int8_features else ""
         lines = [
             f"{self.model}: {self.parameters:,} parameters,"
-            f" {self.multiply_adds / 1e6:.1f}M multiply-adds an image",
+            f" {self.multiply_adds / 1e6:.1f}M multiply-adds per image",
             f"{self.processor}{features}, {self.pool}",
             "",
             f"{'file':<18}{'provider':<24}{'MB':>7}{'start s':>9}{'peak MB':>9}",
@@ -95,7 +95,7 @@ class Benchmark:
 
 
 def benchmark_figure(found: Benchmark, path: Path) -> None:
-    """Draw milliseconds an image, p50 with a whisker to p95, as a PNG at ``path``."""
+    """Draw milliseconds per image, p50 with a whisker to p95, as a PNG at ``path``."""
     from matplotlib.figure import Figure
 
     batches = sorted({row.batch for row in found.speeds})
@@ -112,7 +112,7 @@ def benchmark_figure(found: Benchmark, path: Path) -> None:
         bars = axes.bar(where, p50, width, yerr=[[0.0] * len(p50), above], capsize=3, label=file)
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
-    axes.set_ylabel("milliseconds an image, p50 and p95")
+    axes.set_ylabel("milliseconds per image, p50 and p95")
     axes.set_title(f"{found.model}, {found.pool}\n{found.processor}", fontsize=10)
     axes.legend()
     with replacing(path) as temporary:

@@ -1,4 +1,4 @@
-"""What a fresh process takes to its first prediction."""
+"""Time and memory of a fresh process until its first prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fertools.errors import ModelError
 
-#: Processes that are started; the median counts.
+#: Number of processes that are started; the median counts.
 TRIES = 5
 
 CODE = """
@@ -56,9 +56,10 @@ def first_line(
     Returns:
         Seconds from its start to the first line on its stdout, and all lines there.
 
-    Raises ModelError with the last line of its stderr if it fails.
+    Raises:
+        ModelError: it fails; the message has the last line of its stderr.
     """
-    # Not a pipe for stderr: nobody reads it before the first line, and a full one would stop the process.
+    # stderr is not a pipe: nobody reads it before the first line, and a full pipe would block the process.
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         begin = time.perf_counter()
         with subprocess.Popen(

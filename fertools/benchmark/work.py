@@ -1,4 +1,4 @@
-"""How much a network computes, and how much this machine can."""
+"""The work of a network, and the peak of this machine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SIZE = 768
 def multiply_adds(file: Path) -> int:
     """Multiply-adds of an image in the convolutions and matrix products of an .onnx or .ort file.
 
-    Counted in onnxruntime's own record of a run, which has the shapes of every operator that it ran, whatever
-    it made of the graph: QLinearConv is a convolution, FusedGemm a matrix product.
+    They are counted in onnxruntime's profile of a run, which has the shapes of all operators of the optimized
+    graph: QLinearConv is a convolution, FusedGemm a matrix product.
     """
     total = 0
     for operator, inputs, (output, *_) in _operators(file):
@@ -36,7 +36,7 @@ def multiply_adds(file: Path) -> int:
 
 
 def _operators(file: Path) -> Iterator[tuple[str, list[list[int]], list[list[int]]]]:
-    """The operators of a run on one image: type, shapes of the inputs, shapes of the outputs."""
+    """Return the operators of a run on one image: type, shapes of the inputs, shapes of the outputs."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -66,7 +66,7 @@ def _zeros(item: Any) -> NDArray[Any]:
 
 
 def matrix_product(precision: str, threads: int) -> Callable[[], object]:
-    """A call that computes ``SIZE ** 3`` multiply-adds, as onnxruntime does it in float32 or in int8."""
+    """Return a call that computes ``SIZE ** 3`` multiply-adds by onnxruntime, in float32 or in int8."""
     onnx, onnxruntime = _onnx(), load_onnxruntime()
     kinds = {"float32": (np.float32, np.float32, "MatMul"), "int8": (np.uint8, np.int8, "MatMulInteger")}
     left, right, operator = kinds[precision]

@@ -1,6 +1,6 @@
 """The networks, by name.
 
-A network is a module that builds it and says what is known of it, and a line in ``NETWORKS``.
+A network is a module that builds it and states the facts about it, and one line in ``NETWORKS``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NETWORKS: dict[str, Network] = {
 
 
 def find(name: str) -> Network:
-    """The network ``name``. Raises ConfigError for an unknown name."""
+    """Return the network ``name``. Raises ConfigError for an unknown name."""
     if name not in NETWORKS:
         raise ConfigError(f"unknown model {name!r}: choose one of {', '.join(NETWORKS)}")
     return NETWORKS[name]
@@ -54,11 +54,11 @@ def build_pretrained(name: str, weights: str = IMAGENET) -> keras.Model:
 
     Arguments:
         name: one of ``NETWORKS``.
-        weights: "imagenet", which Keras has in its cache or downloads, or the ``.h5`` file that it would.
+        weights: "imagenet", which Keras has in its cache or downloads, or the ``.h5`` file.
 
     Raises:
-        ConfigError: the network is unknown or has none.
-        ModelError: they cannot be had.
+        ConfigError: the network is unknown or has no such weights.
+        ModelError: the weights are not available.
     """
     pretrained = find(name).pretrained
     if pretrained is None:

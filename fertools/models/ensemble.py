@@ -16,10 +16,10 @@ NAME = "ensemble"
 
 
 def shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
-    """The weights of ``count`` networks as shares that sum to 1; None weighs them alike.
+    """Return the weights of ``count`` networks as shares that sum to 1; None weights them equally.
 
     Raises:
-        ConfigError: unless there is one for each, positive and finite, and at least two networks.
+        ConfigError: there are fewer than two networks, or not one positive, finite weight for each.
     """
     if count < 2:
         raise ConfigError(f"an ensemble takes two networks or more, not {count}")
@@ -28,19 +28,21 @@ def shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
         raise ConfigError(f"{len(weights)} weights for {count} networks: give one for each, in their order")
     for weight in weights:
         if not (math.isfinite(weight) and weight > 0):
-            raise ConfigError(f"weight {weight:g}: must be positive; leave out what shall not count")
+            raise ConfigError(
+                f"weight {weight:g}: must be positive; leave out a network that should not count"
+            )
     return tuple(weight / sum(weights) for weight in weights)
 
 
 def weighted_mean(networks: Sequence[keras.Model], shares: Sequence[float]) -> keras.Model:
-    """One flat network over ``networks``, of which none is changed.
+    """Return one flat network over ``networks``, which are not changed.
 
-    Their layers stand side by side in it, those of the second as ``member2_...``, so that whatever is done
-    to a network (folding, quantizing, drawing) is done to each of them.
+    It contains the layers of all of them, those of the second as ``member2_...``, so whatever is done to a
+    network (folding, quantizing, drawing) is done to each of them.
 
     Arguments:
         networks: any of ours.
-        shares: how much each counts, summing to 1.
+        shares: weight of each, summing to 1.
 
     Input: float32 (batch, 48, 48, 1) in 0..1. Output: float32 (batch, 7) probabilities.
     """

@@ -1,4 +1,4 @@
-"""Trained networks: loading them, running them on uint8 faces, telling them apart."""
+"""Load trained networks, run them on uint8 faces, identify their weights."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def probabilities(
 
     Arguments:
         network: any of ours.
-        images: what it gets, scaled to 0..1.
-        batch_size: images at once; None takes ``BATCH_SIZE``, or fewer where its layers are large.
+        images: the faces, which are scaled to 0..1.
+        batch_size: images per batch; None is ``BATCH_SIZE``, or fewer if the layers are large.
     """
     batch_size = batch_size or min(BATCH_SIZE, images_at_once(network))
     devices = _split_over()
@@ -57,8 +57,8 @@ def load(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode, without an optimizer.
 
     Raises:
-        ModelError: it cannot be read, is no network from one face, (batch, 48, 48, 1), to probabilities,
-            (batch, 7), or has weights that are no numbers.
+        ModelError: it cannot be read, is not a network from (batch, 48, 48, 1) to (batch, 7), or has weights
+            that are NaN or infinite.
     """
     from fertools.backend import import_keras
 
@@ -72,7 +72,7 @@ def load(path: Path) -> keras.Model:
         raise ModelError(f"{path}: not a Keras model that can be loaded: {why}") from error
     _check_contract(network, path)
     if not all(np.isfinite(array).all() for array in network.get_weights()):
-        raise ModelError(f"{path}: has weights that are NaN or infinite; train it anew")
+        raise ModelError(f"{path}: has weights that are NaN or infinite; train it again")
     if isinstance(getattr(network, "input", None), dict | list) or isinstance(
         getattr(network, "output", None), dict | list
     ):  # of one each
@@ -83,7 +83,8 @@ def load(path: Path) -> keras.Model:
 def load_as(name: str, path: Path) -> keras.Model:
     """The network ``name`` of ours, built under the current dtype policy, with the weights of a file.
 
-    Raises ModelError as ``load``, and if the file is of another network.
+    Raises:
+        ModelError: as ``load``, or the file is of another network.
     """
     given = load(path).get_weights()
     network = build(name)
@@ -102,8 +103,8 @@ def _check_contract(network: Any, path: Path) -> None:
         if len(found) != 1 or found[0][0] != (None, *wanted) or "float" not in found[0][1]:
             actual = ", ".join(f"{dtype} {shape}" for shape, dtype in found) or "none"
             raise ModelError(
-                f"{path}: its {kind} must be one, float32 {(None, *wanted)}, not {actual}; it is no network"
-                " of ours"
+                f"{path}: its {kind} must be one, float32 {(None, *wanted)}, not {actual}; it is not a"
+                " network of fertools"
             )
 
 

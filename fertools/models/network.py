@@ -1,4 +1,4 @@
-"""What is known of a network besides its layers."""
+"""The facts about a network besides its layers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Network:
     #: One line.
     text: str
     #: Builds it with fresh weights under the current dtype policy: float32 (batch, 48, 48, 1) in 0..1 ->
-    #: float32 (batch, 7) probabilities, a softmax. What it wants else is made by its own first layers.
+    #: float32 (batch, 7) probabilities, a softmax. Other inputs are made by its own first layers.
     build: Callable[[], keras.Model]
     #: Builds it on ImageNet's weights, where there are any for it: "imagenet", which Keras may download, or
     #: the ``.h5`` file that it would.

@@ -58,9 +58,9 @@ def multiply_adds(network: keras.Model) -> int:
 
 
 def images_at_once(network: keras.Model, *, kept: bool = False) -> int:
-    """How many images ``network`` may take in one call without needing more memory than there usually is.
+    """Return how many images ``network`` may take per call without running out of memory on usual machines.
 
-    Those that enlarge the image need tens of times as much for one as the others.
+    Networks that enlarge the image need tens of times as much per image as the others.
 
     Arguments:
         network: how it runs without gradients.

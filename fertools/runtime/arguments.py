@@ -1,4 +1,4 @@
-"""What the arguments of the runtime may be. A wrong one is a ConfigError that names it."""
+"""Checks of the runtime's arguments. A wrong one is a ConfigError that names it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from fertools.errors import ConfigError
 
-#: Threads of a pool, at most: far more than processors, and what a system lets a process have.
+#: Most threads of a pool: far more than there are processors, and within what a system allows a process.
 MOST_THREADS: Final = 1024
 
 
 def whole_number(name: str, value: Any, most: int | None = None) -> int:
-    """A positive integer of any integer type, numpy's too, but no bool.
+    """Return a positive integer; any integer type is accepted, numpy's too, but not bool.
 
     Arguments:
         name: of the argument.
@@ -23,7 +23,7 @@ def whole_number(name: str, value: Any, most: int | None = None) -> int:
         most: the largest that makes sense.
 
     Raises:
-        ConfigError: the value is no positive integer, or too large.
+        ConfigError: the value is not a positive integer, or too large.
     """
     try:
         number = 0 if isinstance(value, bool) else operator.index(value)
@@ -37,10 +37,10 @@ def whole_number(name: str, value: Any, most: int | None = None) -> int:
 
 
 def seconds(name: str, value: Any, most: float) -> float:
-    """A number of seconds, 0 to `most`.
+    """Return a number of seconds, 0 to `most`.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the value is anything else.
     """
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else -1.0
     if not 0 <= number <= most:  # NaN fails, too
@@ -49,10 +49,10 @@ def seconds(name: str, value: Any, most: float) -> float:
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """One of several texts.
+    """Return one of several texts.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: the value is none of them.
     """
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
@@ -60,10 +60,10 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def texts(name: str, value: Any) -> str | tuple[str, ...]:
-    """A text, or several of them in any sequence, as a tuple.
+    """Return a text, or a sequence of texts, as a tuple.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the value is neither.
     """
     if isinstance(value, str):
         return value
@@ -77,10 +77,10 @@ def texts(name: str, value: Any) -> str | tuple[str, ...]:
 
 
 def path(name: str, value: Any) -> Path:
-    """A path, as `str` or `os.PathLike`.
+    """Return a path, given as `str` or `os.PathLike`.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the value is anything else.
     """
     if (
         isinstance(value, str | os.PathLike)

@@ -1,4 +1,4 @@
-"""Image files, encoded bytes and Pillow images to arrays. The only module of the runtime that uses Pillow."""
+"""Decode image files, encoded bytes and Pillow images. The only module of the runtime that uses Pillow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fertools.reading import LARGEST_IMAGE, read_bytes
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 
-#: ``warnings.catch_warnings`` swaps a list of the whole process; two threads at once would leave it swapped.
+#: ``warnings.catch_warnings`` swaps a process-wide list; two threads at once could leave it swapped.
 _one_at_a_time = threading.Lock()
 
 
@@ -29,7 +29,7 @@ def _renew() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # A thread that held the lock during a fork is not in the forked process, to let it go there.
+    # A thread that held the lock during a fork does not exist in the forked process to release it.
     os.register_at_fork(after_in_child=_renew)
 
 
@@ -50,7 +50,7 @@ def decode(source: Source) -> tuple[npt.NDArray[Any], str]:
 
 
 def load(source: Source) -> tuple[Image.Image, str]:
-    """Decode the first frame of an image and leave it as it is stored; the name is that of `decode`.
+    """Decode the first frame of an image as it is stored; the name is that of `decode`.
 
     Raises:
         ImageError: as `decode`.
@@ -85,7 +85,7 @@ def _read(name: str) -> bytes:
 
 @contextmanager
 def explaining(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises or warns of into an ImageError that names the image."""
+    """Turn all errors and warnings of Pillow into an ImageError that names the image."""
     where = name or "the image"
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -98,13 +98,13 @@ def explaining(name: str) -> Iterator[None]:
             raise ImageError(f"{where}: not an image file that Pillow can read") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageError(f"{where}: too many pixels: crop the face first ({error})") from error
-        # Decoders raise whatever a broken file leads them to: OSError, SyntaxError, struct.error, ...
+        # Decoders raise all kinds of errors on broken files: OSError, SyntaxError, struct.error, ...
         except Exception as error:
             raise ImageError(f"{where}: the image is truncated or damaged: {error}") from error
 
 
 def flatten(image: Image.Image) -> npt.NDArray[Any]:
-    """Pixels of a loaded image of any mode: what `decode` returns, but not turned upright."""
+    """Return the pixels of a loaded image of any mode, as `decode` does but not turned upright."""
     if image.mode.startswith("I"):  # 16-bit grey is "I;16" or, in older Pillows, "I" (int32)
         deep = np.asarray(image).astype(np.int64)
         if deep.size and (deep.min() < 0 or deep.max() > 65535):
@@ -115,7 +115,7 @@ def flatten(image: Image.Image) -> npt.NDArray[Any]:
     if image.mode == "1":
         return np.asarray(image.convert("L"))
     if image.has_transparency_data:
-        # Transparent pixels hold arbitrary colours, so dropping alpha would show what nobody has seen.
+        # Transparent pixels hold arbitrary colours, so dropping alpha would show pixels that nobody has seen.
         layer = image.convert("LA") if image.mode == "La" else image
         layer = layer.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), layer)

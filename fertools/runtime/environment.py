@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, processor, execution providers, devices and the model."""
+"""The facts for a bug report: versions, processor, execution providers, devices and the model."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def describe(model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Describe this installation as a JSON document, without importing TensorFlow.
 
     Arguments:
-        model: an export folder or model file to describe in place of the model that ships with fertools.
-            The providers are tried on it.
+        model: an export folder or model file to describe instead of the shipped model. The providers are
+            tried on it.
 
     Returns:
         ``fertools``, ``python``, ``platform``, ``processor``, ``int8_features``, ``cpus`` (usable),
@@ -118,7 +118,7 @@ def _devices(ort: Any) -> list[dict[str, str]]:
 
 
 def _auto(reasons: dict[str, str | None]) -> str | None:
-    """Which of the providers that were tried is the one that "auto" takes."""
+    """Return the provider that "auto" takes, given which of them work."""
     working = [PROVIDERS[name][0] for name, reason in reasons.items() if reason is None]
     return next((name for name in (*AUTO, CPU) if name in working), None)
 

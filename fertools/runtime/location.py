@@ -1,4 +1,4 @@
-"""Which file a model is: in an export folder, named directly, or shipped with the package."""
+"""Find the file of a model: in an export folder, named directly, or shipped with the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fertools.runtime.arguments import path as as_path
 #: runs an .onnx file, the CPU's alone an .ort file.
 FILES = {"int8": (INT8_FILE, INT8_ORT_FILE), "float32": (ONNX_FILE, ORT_FILE)}
 
-#: The models that ship, the one that is loaded if none is named first.
+#: The shipped models; the first is the default.
 SHIPPED = ("sequential", "compact")
 DEFAULT = SHIPPED[0]
 
@@ -24,7 +24,7 @@ _PACKAGE = Path(fertools.__file__).resolve().parent
 
 
 def shipped_model(name: str = DEFAULT) -> Path | None:
-    """The export folder `name` that comes with fertools, in a wheel or beside the package in a checkout."""
+    """Return the folder of a shipped model, in a wheel or beside the package in a checkout."""
     for root in (_PACKAGE, _PACKAGE.parent):
         folder = root / "exported" / name
         if model_files(folder):
@@ -33,7 +33,7 @@ def shipped_model(name: str = DEFAULT) -> Path | None:
 
 
 def model_files(folder: Path) -> dict[str, Path]:
-    """Precision -> its file, of those that an export folder has, in the order of preference."""
+    """Return precision -> file for the files of an export folder, in the order of preference."""
     found = {}
     for precision, names in FILES.items():
         files = [folder / name for name in names if (folder / name).is_file()]
@@ -43,16 +43,16 @@ def model_files(folder: Path) -> dict[str, Path]:
 
 
 def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Path, str | None]:
-    """The file to load and the precision that it must have (None: whatever it has).
+    """Return the file to load and the precision that it must have (None for any).
 
     Arguments:
-        model: an export folder, an .onnx or .ort file, a name in `SHIPPED` (if nothing else is called so), or
+        model: an export folder, an .onnx or .ort file, a name in `SHIPPED` (if there is no such path), or
             None for the first of these.
         precision: ``"auto"`` (int8 if the folder has it), ``"int8"`` or ``"float32"``.
 
     Raises:
-        ConfigError: `precision` is none of these, or `model` no path.
-        ModelError: there is no such file, or it cannot be looked for.
+        ConfigError: `precision` is none of these, or `model` is not a path.
+        ModelError: there is no such file, or its folder cannot be read.
     """
     choice("precision", precision, ("auto", *FILES))
     path = None if model is None else as_path("model", model)

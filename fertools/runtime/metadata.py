@@ -1,4 +1,4 @@
-"""What an exported model says about itself, as JSON inside the ONNX file."""
+"""The metadata of an exported model: a JSON document inside the ONNX file, and a checksum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METADATA_KEY: Final = "fertools"
 #: Values of `ModelInfo.precision`.
 PRECISIONS: Final = ("float32", "int8")
 
-#: What the graph takes, as written into every file.
+#: The input of the graph, as written into every file.
 INPUT_CONTRACT: Final[Mapping[str, Any]] = {
     "name": INPUT_NAME,
     "dtype": "uint8",
@@ -37,9 +37,10 @@ _OBJECTS = ("accuracy", "data", "versions")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """The facts that travel inside a model file.
+    """The facts about a model that are inside its file.
 
-    Raises `ModelError` when a field makes no sense.
+    Raises:
+        ModelError: a field makes no sense.
     """
 
     #: The architecture, e.g. ``"sequential"``.
@@ -161,10 +162,10 @@ BLANK: Final = "0" * 64
 
 _KEY = CHECKSUM_KEY.encode()
 
-# What stands around the key and the value. An .onnx file is a protobuf: field 2 (0x12) of 64 (0x40) bytes.
+# The bytes around the key and the value. An .onnx file is a protobuf: field 2 (0x12) of 64 (0x40) bytes.
 # An .ort file is a flatbuffer: a string is its length in four bytes, its own bytes, and one to four zeros up
-# to a multiple of four. Which of the two comes first there is up to the compiler that built onnxruntime,
-# which makes both in the arguments of one call.
+# to a multiple of four. Which of the two comes first depends on the compiler that built onnxruntime, because
+# both are created in the arguments of one call.
 _LENGTH = b"\x40\0\0\0"
 _KEY_THEN_VALUE = (b"\x12\x40", b"\0\0\0" + _LENGTH)
 _VALUE_THEN_KEY = b"\0\0\0\0\x0d\0\0\0"
@@ -202,7 +203,7 @@ def verify_checksum(data: bytes, path: str | os.PathLike[str]) -> None:
         raise ModelError(f"{name}: the file is empty: copy or export it again")
     start = _find(data)
     if start is None:
-        # The entry is among the last bytes of a file, so a file cut short has lost it, too.
+        # The entry is among the last bytes of a file, so a truncated file has lost it, too.
         raise ModelError(f"{name}: not a model exported by fertools, or its end is missing: export it again")
     if data[start : start + 64] != _digest(data, start):
         raise ModelError(f"{name}: truncated or altered since its export: copy or export it again")
@@ -211,7 +212,7 @@ def verify_checksum(data: bytes, path: str | os.PathLike[str]) -> None:
 
 
 def _find(data: bytes) -> int | None:
-    """Where the 64 characters of the only checksum starts, or None."""
+    """Return the offset of the 64 characters of the only checksum, or None."""
     starts = []
     for key in _places(data, _KEY):
         end = key + len(_KEY)

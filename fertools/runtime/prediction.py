@@ -1,4 +1,4 @@
-"""The answer for one image."""
+"""The prediction for one image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fertools.runtime.arguments import choice, whole_number
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
-    """What a model says about one face. Immutable, hashable and picklable."""
+    """The prediction of a model for one face. Immutable, hashable and picklable."""
 
     #: (label, probability) in the order of the model's outputs; probabilities in 0..1 that sum to 1.
     scores: tuple[tuple[str, float], ...]
 
     @property
     def label(self) -> str:
-        """The most probable label; of equal ones the first in the model's order."""
+        """The most probable label; of equally probable ones the first in the model's order."""
         return self.top(1)[0][0]
 
     @property
@@ -63,7 +63,7 @@ def _mirrored(images: Images) -> Images:
     return images[:, :, ::-1]
 
 
-#: Name -> what is shown of each image, the image itself first.
+#: Name -> the views of each image that the network sees, the image itself first.
 VIEWS: Final[Mapping[str, tuple[Callable[[Images], Images], ...]]] = {
     "single": (_itself,),
     "flip": (_itself, _mirrored),
@@ -71,7 +71,7 @@ VIEWS: Final[Mapping[str, tuple[Callable[[Images], Images], ...]]] = {
 
 
 def check_views(views: str) -> str:
-    """Give `views` back.
+    """Return `views`.
 
     Raises:
         ConfigError: there are no views of that name.
@@ -97,7 +97,7 @@ def stacked(images: Images, views: str) -> Images:
 
 
 def averaged(rows: Probabilities, views: str) -> Probabilities:
-    """The mean over the views: float32 (n, 7) of the answers (v * n, 7) to a batch of `stacked`."""
+    """Return the mean over the views, float32 (n, 7), of the answers (v * n, 7) to a `stacked` batch."""
     if len(VIEWS[views]) == 1:
         return rows
     means: Probabilities = rows.reshape(len(VIEWS[views]), -1, rows.shape[1]).mean(axis=0)

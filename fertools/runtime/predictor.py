@@ -24,20 +24,20 @@ from fertools.runtime.session import Session, open_session, thread_count
 class Predictor:
     """A loaded model. It keeps no state between calls and may be shared among threads.
 
-    It does not survive a fork: in the forked process it raises `ForkError`, and a new one works, if it is on
-    the CPU. A pickle, as for worker processes, holds the path of the file and the arguments, and unpickling
-    opens the same file.
+    It does not survive a fork: in the forked process it raises `ForkError`, while a new one works if it is on
+    the CPU. A pickle, as for worker processes, holds the path of the file and the arguments; unpickling opens
+    the same file.
 
     Arguments:
         model: an export folder, an .onnx or .ort file of fertools, or a model that ships with the package:
             ``"sequential"`` (also None) or ``"compact"``.
         precision: ``"auto"`` (int8 if the folder has it, else float32), ``"int8"`` or ``"float32"``.
-        providers: ``"auto"`` (CUDA if it works, else OpenVINO if it works, else the CPU; what fails is told
-            by a `ProviderWarning`, and `fertools.runtime.providers` says why this order), or the execution
-            providers to use, in order of preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"openvino"``,
-            ``"coreml"``, ``"xnnpack"`` or onnxruntime's own names. A provider asked for by name is never
-            silently replaced: if it cannot be had, `ProviderError` is raised. An .ort file runs on the CPU
-            alone.
+        providers: ``"auto"`` (CUDA if it works, else OpenVINO if it works, else the CPU; a provider that
+            fails causes a `ProviderWarning`; `fertools.runtime.providers` explains the order), or the
+            execution providers to use, in order of preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``,
+            ``"openvino"``, ``"coreml"``, ``"xnnpack"`` or onnxruntime's own names. An explicit provider is
+            never silently replaced: if it is not available, `ProviderError` is raised. An .ort file runs only
+            on the CPU.
         threads: threads that work on one prediction; by default the processors that this process may use,
             by its affinity and its container's quota. For single images at a camera's pace, 1 costs the
             least (docs/speed.md).
@@ -53,15 +53,15 @@ class Predictor:
 
     #: The model file.
     path: Path
-    #: What the file says about itself.
+    #: Metadata of the file.
     info: ModelInfo
     #: The execution provider in use, by onnxruntime's name, e.g. ``"CPUExecutionProvider"``.
     provider: str
-    #: All providers of the session in order of preference; the CPU stands in for what the first cannot do.
+    #: All providers of the session in order of preference; the CPU runs what the first cannot.
     providers: tuple[str, ...]
     #: Size of the thread pool.
     threads: int
-    #: What the network is shown of each image: ``"single"`` or ``"flip"``.
+    #: The views of each image: ``"single"`` or ``"flip"``.
     views: str
 
     def __init__(
@@ -81,7 +81,7 @@ class Predictor:
             verify_checksum(read_bytes(self.path, LARGEST_MODEL), self.path)
         except OSError as error:
             raise ModelError(f"{self.path}: cannot be read: {reason(error)}") from error
-        # By path and not by the bytes at hand, since onnxruntime would keep those for good.
+        # By path and not by the bytes that were read, since onnxruntime would keep those in memory.
         session = open_session(self.path, providers, self.threads)
         self.providers = tuple(session.get_providers())
         self.provider = self.providers[0]
@@ -119,7 +119,7 @@ class Predictor:
         Arguments:
             images: an iterable of what `predict` takes, e.g. a list of paths, a generator, or an array
                 (n, height, width). It is consumed in pieces, so it may be larger than the memory.
-            batch_size: images a run of the network; memory grows with it, and with the views.
+            batch_size: images per run of the network; memory grows with it, and with the views.
 
         Raises:
             ImageError: there are no images, or one cannot be used.
@@ -143,29 +143,28 @@ class Predictor:
     ) -> Generator[Prediction | ImageError, None, None]:
         """Predict the expressions of frames that come one after another, e.g. from a camera, without end.
 
-        A thread reads the frames and prepares them while the network runs. The frames that are there go
-        through the network together, so that the batches grow with the load. A frame that cannot be used does
-        not end the stream. Closing the generator, or dropping it, ends the thread; while the source waits for
-        its next frame, that is when this arrives, and it is dropped.
+        A thread reads the frames and prepares them while the network runs. Waiting frames go through the
+        network together, so the batches grow with the load. A frame that cannot be used does not end the
+        stream. Closing or dropping the generator ends the thread; if the source is waiting for a frame then,
+        the thread ends when that frame arrives, and drops it.
 
         Arguments:
             frames: an iterable of what `predict` takes. A frame is read to the end before the next is asked
                 for, so the source may use one array for all of them.
-            batch_size: at most so many frames a run of the network.
-            max_delay: seconds that a frame waits for others to be run with; 0 for not at all.
-            queue_size: at most so many frames are read ahead of those that the network has been given; then
-                the source has to wait.
+            batch_size: most frames per run of the network.
+            max_delay: seconds that a frame waits for others to share a run; 0 is no wait.
+            queue_size: most frames that are read ahead of the network; then the source has to wait.
 
         Returns:
-            A generator of one result a frame, in their order: the prediction, or the error of a frame that
-            cannot be used. What the source raises is raised after the results of the frames before.
+            A generator of one result per frame, in their order: the prediction, or the error of a frame that
+            cannot be used. An exception of the source is raised after the results of the earlier frames.
 
         Raises:
             ConfigError: an argument makes no sense.
             ImageError: `frames` is a single image.
             ForkError: raised by the generator in a forked process.
         """
-        from fertools.runtime.stream import stream  # and threading, which nothing else here needs
+        from fertools.runtime.stream import stream  # imports threading, which nothing else here needs
 
         return stream(
             self._predictions,
@@ -176,7 +175,7 @@ class Predictor:
         )
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run the network once on prepared images, without any preprocessing but `views`.
+        """Run the network once on prepared images, without any preprocessing except `views`.
 
         Arguments:
             images: uint8 (n, 48, 48) or (n, 48, 48, 1), 0..255, n at least 1; all in one batch.
@@ -213,8 +212,8 @@ class Predictor:
 
 
 def _reopen(kind: type[Predictor], path: Path, checksum: str, arguments: dict[str, Any]) -> Predictor:
-    """Unpickle. Beside what `Predictor` raises: ModelError if the file is not the one that was pickled."""
+    """Unpickle. Raises ModelError if the file is not the one that was pickled, and as `Predictor` does."""
     predictor = kind(path, **arguments)
     if predictor._checksum != checksum:
-        raise ModelError(f"{path}: is another model than that of the pickled Predictor: make a new one")
+        raise ModelError(f"{path}: not the model of the pickled Predictor any more: make a new one")
     return predictor

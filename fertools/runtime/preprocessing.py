@@ -1,7 +1,7 @@
-"""From any picture of a face to the network's input: the one preprocessing of the whole project.
+"""From any picture of a face to the network's input: the only preprocessing of the whole project.
 
-Data sets and predictions both come through `to_face`, so that a network sees at run time what it saw in
-training. Arrays need numpy alone; Pillow is imported only for files, encoded bytes and Pillow images.
+Data sets and predictions both use `to_face`, so a network sees at run time what it saw in training. Arrays
+need only numpy; Pillow is imported for files, encoded bytes and Pillow images.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fertools.errors import ImageError
 
 Face = npt.NDArray[np.uint8]
 
-#: Resampling weights are multiples of 2**-22, as in Pillow. Two products of them with 8-bit pixels stay
-#: below 2**53, hence are exact in float64: the same grey levels come out on every machine and BLAS.
+#: Resampling weights are multiples of 2**-22, as in Pillow. Two products of them with 8-bit pixels stay below
+#: 2**53 and are exact in float64, so the grey levels are the same on every machine and BLAS.
 _WEIGHT_ONE = 2.0**22
 
-#: Rows converted at a time, which bounds the memory that a photo of 50 megapixels takes.
+#: Rows converted at a time, which bounds the memory for a photo of 50 megapixels.
 _BAND = 256
 
 _ACCEPTED = (
@@ -35,9 +35,9 @@ _ACCEPTED = (
 def to_face(image: Any) -> Face:
     """Turn a picture of one face into the network's input.
 
-    The whole picture is scaled to 48x48; cropping the face out of a scene is the caller's part. Colours
-    become grey by ITU-R 601 luma, bit for bit as Pillow's ``convert("L")``. Scaling is an antialiased
-    triangle filter, within one grey level of Pillow's ``BILINEAR``. A grey uint8 48x48 picture is unchanged.
+    The whole picture is scaled to 48x48; the caller crops the face. Colours become grey by ITU-R 601 luma,
+    bit for bit as Pillow's ``convert("L")``. Scaling uses an antialiased triangle filter, within one grey
+    level of Pillow's ``BILINEAR``. A grey uint8 48x48 picture is unchanged.
 
     Arguments:
         image: a path (`str` or `os.PathLike`), the bytes of an encoded image, a Pillow image, or an array
@@ -52,8 +52,10 @@ def to_face(image: Any) -> Face:
         ImageError: the file or array cannot be used; the message says why and what to do.
     """
     if isinstance(image, np.ndarray):
-        return _from_array(np.asarray(image))  # of subclasses (np.matrix, np.ma) the plain pixels
-    pillow = sys.modules.get("PIL.Image")  # a Pillow image cannot be without it, so never import it here
+        return _from_array(np.asarray(image))  # subclasses (np.matrix, np.ma) become plain pixels
+    pillow = sys.modules.get(
+        "PIL.Image"
+    )  # a Pillow image cannot exist without it, so it need not be imported here
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or (
         pillow is not None and isinstance(image, pillow.Image)
     ):
@@ -84,7 +86,7 @@ def to_faces(images: Iterable[Any]) -> Face:
 
 
 def to_batches(images: Iterable[Any], size: int) -> Iterator[Face]:
-    """`to_faces` in pieces of at most `size` images, none of them empty."""
+    """Yield `to_faces` of pieces of at most `size` images, none of them empty."""
     check_several(images)
     square = (IMAGE_SIZE, IMAGE_SIZE)
     prepared = (square, (*square, 1))
@@ -109,7 +111,7 @@ def to_batches(images: Iterable[Any], size: int) -> Iterator[Face]:
 
 
 def check_several(images: Iterable[Any]) -> None:
-    """Raise ImageError if `images` is a single image, or nothing that can be gone through."""
+    """Raise ImageError if `images` is a single image, or not iterable."""
     if isinstance(images, np.ndarray):
         # A single RGB picture would pass for a batch of grey ones three pixels wide.
         single = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3))
@@ -117,11 +119,11 @@ def check_several(images: Iterable[Any]) -> None:
         encoded = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview)
         single = encoded or not hasattr(images, "__iter__")
     if single:
-        raise ImageError("several images are wanted here and this is one: put it in a list")
+        raise ImageError("this is one image where several are expected: put it in a list")
 
 
 def place(image: Any, index: int) -> str:
-    """What leads the message about one image of several: nothing for a path, which the message names."""
+    """Return the prefix of a message about one of several images: empty for a path, named anyway."""
     return "" if isinstance(image, str | os.PathLike) else f"image {index}: "
 
 
@@ -141,7 +143,7 @@ def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:
 
 
 def check_pixels(pixels: npt.NDArray[Any], name: str = "") -> None:
-    """Raise ImageError if an array is no image that `to_face` takes; `name` leads the message."""
+    """Raise ImageError if `to_face` does not take an array; `name` leads the message."""
     where = f"{name}: " if name else ""
     grey_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
     if not grey_or_rgb or pixels.size == 0:
@@ -158,7 +160,7 @@ def check_pixels(pixels: npt.NDArray[Any], name: str = "") -> None:
 
 
 def grey(pixels: npt.NDArray[Any]) -> Face:
-    """Grey uint8 (h, w) of checked pixels (h, w), (h, w, 1) or (h, w, 3)."""
+    """Return checked pixels (h, w), (h, w, 1) or (h, w, 3) as grey uint8 (h, w)."""
     if pixels.dtype != np.uint8:
         pixels = np.rint(np.multiply(pixels, 255.0, dtype=np.float64)).astype(np.uint8)
     if pixels.ndim == 2:
@@ -166,17 +168,19 @@ def grey(pixels: npt.NDArray[Any]) -> Face:
     if pixels.shape[2] == 1:
         return pixels[:, :, 0]
     red, green, blue = (pixels[:, :, channel].astype(np.uint32) for channel in range(3))
-    # ITU-R 601 in 16-bit fixed point: the very sum of Pillow's ImagingConvert, so that both agree exactly.
+    # ITU-R 601 in 16-bit fixed point: the same sum as in Pillow's ImagingConvert, so both agree exactly.
     luma: Face = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
     return luma
 
 
 @lru_cache(maxsize=16)
 def _weights(size: int) -> npt.NDArray[np.float64]:
-    """Triangle filter from `size` pixels to 48: float64 (48, size) of integers, rows sum to about 2**22.
+    """Return the triangle filter from `size` pixels to 48: float64 (48, size) of integers.
 
-    The filter widens with the reduction, which is what keeps a reduced picture free of aliasing
-    (Pillow's ImagingResample does the same; OpenCV's and TensorFlow's defaults do not).
+    Rows sum to about 2**22.
+
+    The filter widens with the reduction, which prevents aliasing (as in Pillow's ImagingResample; OpenCV and
+    TensorFlow do not do it by default).
     """
     scale = size / IMAGE_SIZE
     reach = max(scale, 1.0)
@@ -184,5 +188,5 @@ def _weights(size: int) -> npt.NDArray[np.float64]:
     distance = np.abs(np.arange(size) + 0.5 - centers[:, None]) / reach
     triangle = np.maximum(1.0 - distance, 0.0)
     weights: npt.NDArray[np.float64] = np.rint(triangle / triangle.sum(axis=1, keepdims=True) * _WEIGHT_ONE)
-    weights.flags.writeable = False  # shared by all threads through the cache
+    weights.flags.writeable = False  # read-only, because all threads share it through the cache
     return weights

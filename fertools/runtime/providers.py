@@ -1,15 +1,16 @@
-"""onnxruntime's execution providers: their names, where they come from, and what they are told.
+"""onnxruntime's execution providers: their names, how to install them, and their options.
 
-``auto`` takes the first of these that works, else the CPU's:
+``auto`` takes the first of these that works, else the CPU:
 
-1. CUDA, where there is an NVIDIA GPU: nobody installs onnxruntime-gpu beside one for another reason.
-2. OpenVINO, which comes in an onnxruntime of its own: it runs our int8 files in int8, with the CPU's answers.
+1. CUDA, if there is an NVIDIA GPU: nobody installs onnxruntime-gpu for another reason.
+2. OpenVINO, which comes in an onnxruntime of its own: it runs our int8 files in int8, with the answers of the
+CPU.
 
-The others are used if they are asked for. TensorRT builds an engine for the first image, and again for a
-batch that is larger than all before, which takes seconds to minutes; and its int8 has no zero points, which
-our activations have. CoreML has neither QuantizeLinear nor DequantizeLinear, so that an int8 file falls apart
-into pieces; it compiles its part at each start, and may compute in float16. XNNPACK is made for float32, and
-what we ship is int8, which the CPU's does well.
+The others are used only on request. TensorRT builds an engine for the first image, and again for each larger
+batch, which takes seconds to minutes; and its int8 has no zero points, which our activations have. CoreML has
+neither QuantizeLinear nor DequantizeLinear, so an int8 file is split into pieces; it compiles its part at
+each start, and may compute in float16. XNNPACK is made for float32, while we ship int8, which the CPU
+provider runs well.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ PROVIDERS = {
     "xnnpack": (XNNPACK, "it needs an onnxruntime built with --use_xnnpack"),
 }
 
-#: What ``auto`` tries before it takes the CPU, see above.
+#: Providers that ``auto`` tries before the CPU, see above.
 AUTO = (CUDA, OPENVINO)
 
 #: Providers of NVIDIA's GPUs.
 NVIDIA = frozenset((CUDA, TENSORRT))
 
-#: Providers that compute in threads of their own, beside which onnxruntime's would only be in the way.
+#: Providers with threads of their own, which onnxruntime's threads would only disturb.
 THREADED = frozenset((OPENVINO, XNNPACK))
 
 
@@ -97,7 +98,8 @@ def preload(providers: Sequence[str], ort: ModuleType) -> str:
     """Load the libraries of NVIDIA's wheels, which the dynamic linker does not find (onnxruntime#21684).
 
     Returns:
-        A hint to append to messages: which libraries are missing, and where they come from; "" for others'.
+        A hint for error messages: which libraries are missing, and how to install them; "" for other
+        providers.
     """
     if not NVIDIA & {*providers}:
         return ""
@@ -118,7 +120,7 @@ def preload(providers: Sequence[str], ort: ModuleType) -> str:
 def has_nvidia_gpu() -> bool:
     """Whether NVIDIA's driver answers and has a device.
 
-    Asked before a GPU is tried unasked: without one, onnxruntime-gpu logs errors in red that nobody needs.
+    Checked before ``auto`` tries a GPU: without one, onnxruntime-gpu logs errors in red that nobody needs.
     """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

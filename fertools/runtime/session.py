@@ -1,7 +1,6 @@
-"""onnxruntime sessions: opening a model on the execution provider that was asked for, or not at all.
+"""onnxruntime sessions: open a model on the requested execution provider, or fail.
 
-A session belongs to the process that opened it: a fork copies its memory, but not the threads that work
-on it.
+A session belongs to the process that opened it: a fork copies its memory, but not its threads.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from fertools.runtime.threads import usable_cpus
 
 
 def check_process(process: int, what: str) -> None:
-    """Check that this is still the process that made something, e.g. a "Predictor".
+    """Check that an object, e.g. a "Predictor", is used in the process that made it.
 
     Arguments:
-        process: the number of the process that made it.
-        what: that was made, for the message.
+        process: id of the process that made it.
+        what: the kind of object, for the message.
 
     Raises:
-        ForkError: this is another one.
+        ForkError: this is another process.
     """
     if (here := os.getpid()) != process:
         raise ForkError(
@@ -61,7 +60,7 @@ class Session:
         """Run the model, as ``InferenceSession.run`` does.
 
         Raises:
-            ForkError: this process is another one, forked from that.
+            ForkError: this process was forked from the one that opened the session.
         """
         check_process(self._process, "Predictor")
         results: list[Any] = self._session.run(outputs, inputs)
@@ -69,8 +68,8 @@ class Session:
 
     def __del__(self) -> None:
         if os.getpid() != self._process:
-            # Its destructor would wait for the threads of its pool, which are not in a forked process: that
-            # crashes or hangs (onnxruntime#31961). One reference too many keeps it from being called.
+            # Its destructor would wait for the threads of its pool, which a forked process lacks: that
+            # crashes or hangs (onnxruntime#31961). An extra reference prevents the call.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
 
 
@@ -90,22 +89,23 @@ def load_onnxruntime() -> ModuleType:
     except ModuleNotFoundError as error:
         raise MissingExtraError("onnxruntime", "cpu") from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        # What uninstalling one of two distributions leaves behind: a folder without its files.
+        # Uninstalling one of two distributions leaves a folder without files behind.
         raise ProviderError(
             "the installed onnxruntime is broken, as after uninstalling one of onnxruntime and "
             "onnxruntime-gpu: uninstall both, then pip install one of 'fertools[cpu]' and 'fertools[gpu]'"
         )
     if telemetry_off:
-        onnxruntime.disable_telemetry_events()  # where it was imported before, or does not read the variable
+        # for an onnxruntime that was imported earlier, or that ignores the variable
+        onnxruntime.disable_telemetry_events()
     module: ModuleType = onnxruntime
     return module
 
 
 def thread_count(threads: int | None) -> int:
-    """The size of the thread pool: `threads`, or all processors that this process may use.
+    """Return the size of the thread pool: `threads`, or all processors that this process may use.
 
     Raises:
-        ConfigError: `threads` is not a positive integer, or beyond all measure.
+        ConfigError: `threads` is not a positive integer, or absurdly large.
     """
     if threads is None:
         return usable_cpus()
@@ -129,14 +129,14 @@ def open_session(path: Path, providers: str | Sequence[str], threads: int) -> An
         threads: the size of the pool that works on one operator.
 
     Returns:
-        An ``onnxruntime.InferenceSession`` of our input and output that runs on what was asked for. Where
-        that is not the CPU, it has run once. With ``"auto"``, a `ProviderWarning` tells what was tried in
-        vain, and why.
+        An ``onnxruntime.InferenceSession`` with our input and output that runs on the requested provider. On
+        other providers than the CPU it has run once. With ``"auto"``, a `ProviderWarning` names each provider
+        that failed, and why.
 
     Raises:
         ProviderError: a provider is unknown, not part of the installed onnxruntime, fails to start or in its
-            first run, can do nothing of this file, or was started in a process that this one was forked from.
-        ModelError: onnxruntime cannot load the file, or it holds another graph than ours.
+            first run, runs no part of this file, or was started in a process that this one was forked from.
+        ModelError: onnxruntime cannot load the file, or its graph is not ours.
     """
     ort = load_onnxruntime()
     available = ort.get_available_providers()
@@ -151,16 +151,16 @@ def open_session(path: Path, providers: str | Sequence[str], threads: int) -> An
                 failures.append(f"auto goes on without {name}: {error}")
     if session is None:
         session = _open(ort, path, (CPU,), threads)
-    for failure in failures:  # now that it cannot be the file's fault
+    for failure in failures:  # reported only now that the file is known to be good
         warnings.warn(failure, ProviderWarning, stacklevel=3)  # where the Predictor is made
     return session
 
 
 def try_providers(path: Path) -> dict[str, str | None]:
-    """Run a model file on each provider of `PROVIDERS`; one that compiles takes its time.
+    """Run a model file on each provider of `PROVIDERS`; those that compile take a while.
 
     Returns:
-        Short name -> None if it works, else why not.
+        Short name -> None if it works, else the reason.
 
     Raises:
         ModelError: onnxruntime cannot load the file.
@@ -179,7 +179,7 @@ def try_providers(path: Path) -> dict[str, str | None]:
 
 
 def _obstacle(provider: str, path: Path) -> str | None:
-    """Why there is no use in trying a provider of the installed onnxruntime; None if there may be."""
+    """Return why a provider of the installed onnxruntime cannot work; None if it may."""
     forked = _started.get(provider, os.getpid()) != os.getpid()  # the driver does not answer then, either
     if provider in NVIDIA and not forked and not has_nvidia_gpu():
         return "there is no NVIDIA GPU, or its driver does not answer"
@@ -198,7 +198,7 @@ def _open(ort: ModuleType, path: Path, wanted: tuple[str, ...], threads: int) ->
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     if THREADED & {*wanted}:
-        # onnxruntime's advice for XNNPACK: no threads beside its own, and none that wait in a loop.
+        # onnxruntime's advice for XNNPACK: no threads besides its own, and no spinning.
         settings.intra_op_num_threads = 1
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.inter_op_num_threads = 1  # the graph is a chain: there are no branches to run side by side
@@ -206,7 +206,7 @@ def _open(ort: ModuleType, path: Path, wanted: tuple[str, ...], threads: int) ->
     if wanted[0] != CPU:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        # With its fallback, onnxruntime prints to stdout and goes on with the CPU when a provider fails.
+        # With its fallback, onnxruntime prints to stdout and continues on the CPU when a provider fails.
         session = ort.InferenceSession(
             str(path),
             settings,
@@ -234,8 +234,8 @@ def _open(ort: ModuleType, path: Path, wanted: tuple[str, ...], threads: int) ->
 def _check_fork(providers: Sequence[str]) -> None:
     """Raise ProviderError if this process was forked from one that has started one of the providers.
 
-    Only the CPU's can be opened again: what OpenVINO keeps beside its sessions waits for threads that are not
-    in a forked process, for ever, and a GPU's context is lost.
+    Only the CPU's can be opened again: OpenVINO's global state would wait forever for threads that do not
+    exist in a forked process, and a GPU's context is lost.
     """
     here = os.getpid()
     for name in providers:
@@ -259,7 +259,7 @@ def _check_graph(session: Any, path: Path) -> None:
 
 
 def _check_provider(session: Any, provider: str, hint: str) -> None:
-    """Raise ProviderError unless the provider does a part of the work, and the first run succeeds."""
+    """Raise ProviderError unless the provider runs a part of the graph and the first run succeeds."""
     parts = getattr(session, "get_provider_graph_assignment_info", None)  # from onnxruntime 1.24 on
     if parts is not None and provider not in {part.ep_name for part in parts()}:
         raise ProviderError(f"{provider} has no operator of this network: the CPU would do all of it")
@@ -273,5 +273,5 @@ def _check_provider(session: Any, provider: str, hint: str) -> None:
 
 
 def _line(error: Exception) -> str:
-    """The message of one of onnxruntime's exceptions, which span lines."""
+    """Return the message of an onnxruntime exception, which may span lines, as one line."""
     return " ".join(str(error).split())

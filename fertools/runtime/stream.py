@@ -1,4 +1,4 @@
-"""Predictions of frames that come one after another, e.g. from a camera."""
+"""Predictions for a stream of frames, e.g. from a camera."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fertools.runtime.session import check_process
 
 Outcome = Prediction | ImageError
 
-#: Frames that may be read ahead, at most: hours of a camera's.
+#: Largest queue: hours of a camera's frames.
 LONGEST_QUEUE = 1_000_000
 
 
@@ -66,46 +66,46 @@ def _outcomes(
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    #: uint8 (48, 48), or why the frame cannot be used.
+    #: uint8 (48, 48), or the error if the frame cannot be used.
     face: Face | ImageError
-    #: By the clock `monotonic`.
+    #: Time of arrival by the clock `monotonic`.
     time: float
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    #: What the source raised, None if it just ended.
+    #: Exception of the source, None if it just ended.
     failure: BaseException | None
 
 
 class _Reader:
-    """Reads frames in a thread of its own, at most so many ahead.
+    """Reads frames in a thread of its own, up to a limit ahead.
 
-    It must not hold the generator that reads from it, which could then never be collected as garbage. Both
-    directions are a `SimpleQueue`, because its ``put`` may be called in the middle of anything, another
-    method of the same queue included, and that is where the garbage collector may close the generator.
+    It must not refer to the generator that reads from it, which could then never be garbage-collected. Both
+    directions use a `SimpleQueue`, because its ``put`` is reentrant, and the garbage collector may close the
+    generator in the middle of another method of the same queue.
     """
 
     def __init__(self, frames: Iterable[Any], ahead: int) -> None:
-        #: What the source raised, once it has ended.
+        #: Exception of the source, once it has ended.
         self.failure: BaseException | None = None
         self._ended = False
         self._closed = False
         self._process = os.getpid()
         self._arrivals: SimpleQueue[_Arrival | _End] = SimpleQueue()
-        #: An item for each frame that may be read.
+        #: One item per frame that may be read.
         self._permits: SimpleQueue[None] = SimpleQueue()
         for _ in range(ahead):
             self._permits.put(None)
         threading.Thread(target=self._read, args=(frames,), name="fertools-stream", daemon=True).start()
 
     def batch(self, size: int, max_delay: float) -> list[Face | ImageError]:
-        """The next frames, at most `size` of them; none if the source has ended.
+        """Return the next frames, at most `size` of them; none if the source has ended.
 
-        Waits for one, and then for others until that one has been here for `max_delay` seconds.
+        Waits for one, and then for others until the first has waited for `max_delay` seconds.
 
         Raises:
-            ForkError: the thread is not in this process, and would be waited for for ever.
+            ForkError: the thread does not exist in this process, so waiting would never end.
         """
         check_process(self._process, "stream of predictions")
         faces: list[Face | ImageError] = []
@@ -125,7 +125,7 @@ class _Reader:
         return faces
 
     def close(self) -> None:
-        """Let the thread end, once the source has given it what it is waiting for."""
+        """Let the thread end, once the source has returned the frame that it is waiting for."""
         self._closed = True
         self._permits.put(None)  # wakes the thread
 
@@ -133,13 +133,13 @@ class _Reader:
         try:
             for index, frame in zip(self._turns(), frames, strict=False):
                 self._arrivals.put(_Arrival(_face(frame, index), monotonic()))
-        except BaseException as error:  # whatever it is, it belongs to whoever reads the stream
+        except BaseException as error:  # any exception is passed on to the reader of the stream
             self._arrivals.put(_End(error))
         else:
             self._arrivals.put(_End(None))
 
     def _turns(self) -> Iterator[int]:
-        """0, 1, 2, ..., each when another frame may be read, until the reader is closed."""
+        """Yield 0, 1, 2, ..., each when another frame may be read, until the reader is closed."""
         for index in count():
             self._permits.get()
             if self._closed:
@@ -148,7 +148,7 @@ class _Reader:
 
 
 def _face(frame: Any, index: int) -> Face | ImageError:
-    """The network's input, or an error that holds nothing of the frame, not even by its traceback."""
+    """Return the network's input, or an error without references to the frame, not even by its traceback."""
     try:
         return to_face(frame).copy()  # the source may write the next frame into the same array
     except ImageError as error:

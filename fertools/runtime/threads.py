@@ -1,4 +1,4 @@
-"""How many processors this process may really use."""
+"""The number of processors that this process may really use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def usable_cpus() -> int:
-    """Processors available to this process, at least 1.
+    """Return the number of processors available to this process, at least 1.
 
-    The affinity mask (taskset, Slurm, Docker's ``--cpuset-cpus``) and the container's CPU quota (Docker's
-    ``--cpus``, Kubernetes' limits) both count, neither of which `os.cpu_count` sees.
+    Takes into account the affinity mask (taskset, Slurm, Docker's ``--cpuset-cpus``) and the container's CPU
+    quota (Docker's ``--cpus``, Kubernetes' limits); `os.cpu_count` sees neither.
     """
     if sys.version_info >= (3, 13):
         cpus = os.process_cpu_count() or 1
@@ -23,22 +23,22 @@ def usable_cpus() -> int:
     else:
         cpus = os.cpu_count() or 1
     quota = cpu_quota()
-    # Rounded down: a thread pool wider than the quota is stopped by the kernel in the middle of a prediction.
+    # Rounded down: the kernel would pause a thread pool larger than the quota in the middle of a prediction.
     return cpus if quota is None else max(1, min(cpus, int(quota)))
 
 
 def cpu_quota(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float | None:
-    """The CPU quota of this process's control groups in processors, e.g. 1.5; None when there is none.
+    """Return the CPU quota of this process's control groups in processors, e.g. 1.5; None if there is none.
 
-    Of nested groups the tightest counts. Reads version 2 (``cpu.max``) and version 1
-    (``cpu.cfs_quota_us``) as described in the kernel's admin-guide/cgroup-v2.rst and sched-bwc.rst.
+    Of nested groups the tightest counts. Reads version 2 (``cpu.max``) and version 1 (``cpu.cfs_quota_us``)
+    as described in the kernel's admin-guide/cgroup-v2.rst and sched-bwc.rst.
     """
     quotas = [quota for folder in _folders(cgroups, membership) if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
 
 
 def _folders(cgroups: Path, membership: Path) -> list[Path]:
-    """The control groups of this process and all their parents, as far as they are visible."""
+    """Return the control groups of this process and all their visible parents."""
     folders = []
     for line in _text(membership).splitlines():
         controllers, _, path = line.partition(":")[2].partition(":")  # version 2 names no controllers

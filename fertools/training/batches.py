@@ -14,7 +14,7 @@ from fertools.training.parallel import own_part
 
 
 def class_weights(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return weights float32 (7,) that give each present class the same total; their mean over images is 1."""
+    """Return weights float32 (7,) that give each present class the same total, with mean 1 over images."""
     counts = np.bincount(labels, minlength=len(LABELS))
     present = np.count_nonzero(counts)
     return np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0).astype(np.float32)

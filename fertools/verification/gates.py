@@ -1,14 +1,17 @@
-"""The limits that an export must keep, and the verdict on each.
+"""The gates: limits that an export must keep, and the verdict on each.
 
-Two kinds of limit. Those of the float32 file, and that rows sum to 1, hold for every image of the split: one
-image too far off breaks them. Those of int8 (accuracy lost, agreement) are shares of all images that the
-model will ever see, of which the split is a sample. They are judged by their 95% confidence intervals:
+There are two kinds of limit. Those of the float32 file, and that rows sum to 1, hold for every image of the
+split: one image too far off breaks them. Those of int8 (accuracy lost, agreement) are shares of all images
+    that
+the model will ever see, of which the split is a sample. They are judged by their 95% confidence intervals:
 
 - *proved*: the whole interval keeps the limit;
-- *broken*: the whole interval is beyond it, or, on a split of ``DECISIVE_IMAGES`` or more, what was measured
-  is. On so many images a file that loses nothing stays within the limit in 97.5 of 100 samples, so there the
-  limit is one on the measured value, as strict as if there were no interval;
-- *not proved*: anything else. The split is too small to say, and the verdict says how many images would do.
+- *broken*: the whole interval exceeds it, or, on a split of ``DECISIVE_IMAGES`` or more, the measured value
+does.
+  On that many images a file that loses nothing stays within the limit in 97.5 of 100 samples, so there the
+  limit applies to the measured value, as strictly as if there were no interval;
+- *not proved*: anything else. The split is too small to decide, and the verdict says how many images would be
+  enough.
 
 Each of the two statements is wrong in at most 2.5 of 100 samples of a file that just keeps, or just exceeds,
 the limit; tests/test_verification_gates.py sums this up over all samples. (The exception is "broken" on a
@@ -26,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Largest difference of a probability between ONNX (or .ort) float32 and Keras. 1e-5 gives false alarms
-#: (optimum#449): the two sum up in another order.
+#: (optimum#449), because the order of summation differs.
 FLOAT_DIFFERENCE = 1e-4
 #: How much lower the int8 accuracy may be than Keras', in points (hundredths of the images).
 INT8_POINTS_LOST = 0.5
-#: Share of images on which int8 and Keras must name the same class.
+#: Share of images on which int8 and Keras must predict the same class.
 INT8_AGREEMENT = 0.985
 #: How much lower int8's mean accuracy on worse images may be than Keras', in points.
 INT8_STRESSED_POINTS_LOST = 1.0
@@ -39,11 +42,11 @@ SUM_DIFFERENCE = 1e-3
 
 #: Level of the two-sided confidence intervals.
 LEVEL = 0.95
-#: From so many images on, a measured share beyond its limit breaks the gate. The smallest n at which
-#: 1.96 * sqrt(0.015 / n) <= 0.005: the accuracy of a file that loses nothing, and names another class as
+#: From this many images on, a measured share beyond its limit breaks the gate. The smallest n with
+#: 1.96 * sqrt(0.015 / n) <= 0.005: the accuracy of a file that loses nothing, and predicts another class as
 #: often as the agreement allows, is then measured within 0.5 points in 97.5 of 100 samples.
 DECISIVE_IMAGES = 2305
-#: More images than this are not asked for: what was measured is as good as the limit itself.
+#: More images than this are never asked for: the measured value is as good as the limit itself.
 MOST_IMAGES = 10_000_000
 
 CONVERSION_HINT = "a layer is converted wrongly, or one of the two files was altered: export again"
@@ -55,7 +58,7 @@ PROOF_HINT = (
 
 
 class State(StrEnum):
-    """What the images say about a limit."""
+    """Verdict on a limit."""
 
     PROVED = "proved"
     NOT_PROVED = "not proved"
@@ -64,7 +67,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Gate:
-    """One limit, what was measured against it, and the verdict."""
+    """One limit, the measured value, and the verdict."""
 
     name: str
     measured: float
@@ -74,13 +77,12 @@ class Gate:
     #: Where to look and what to do if the gate is broken.
     hint: str
     state: State
-    #: 95% confidence interval of what was measured, in its unit; None where every image was looked at for
-    #: itself.
+    #: 95% confidence interval of the measured value, in its unit; None for limits on every single image.
     interval: tuple[float, float] | None = None
-    #: The images behind a share, by what they are; "images" is all of them.
+    #: Counts of the images behind a share, by kind; "images" is the number of all.
     counts: Mapping[str, int] = field(default_factory=dict)
-    #: Of a gate that is not proved: how many images with the same shares would decide it. None where that is
-    #: more than ``MOST_IMAGES``.
+    #: For a gate that is not proved: how many images with the same shares would decide it; None if that
+    #: exceeds ``MOST_IMAGES``.
     images_needed: int | None = None
 
     @property
@@ -90,7 +92,7 @@ class Gate:
 
     @property
     def finding(self) -> str:
-        """What was measured, and the limit."""
+        """The measured value and the limit, in words."""
         limit = f"{self.bound} {self.limit:g}"
         if self.interval is None:
             return f"{self.name}: {self.measured:.6g} ({limit})"
@@ -103,7 +105,7 @@ class Gate:
 
     @property
     def doubt(self) -> str:
-        """Of a gate that is not proved, what would decide it, in words."""
+        """For a gate that is not proved, what would decide it, in words."""
         if self.images_needed is None:
             return "too close to the limit for any number of images like these to say"
         return f"too few images to say; {self.images_needed:,} like these would do"
@@ -147,10 +149,10 @@ def int8_gates(
     """Gates of the int8 file.
 
     Arguments:
-        reference: what Keras, or the float32 file, answers, float32 (n, 7).
-        int8: what the int8 file answers, float32 (n, 7).
+        reference: probabilities of Keras, or of the float32 file, float32 (n, 7).
+        int8: probabilities of the int8 file, float32 (n, 7).
         labels: uint8 (n,), n at least 1.
-        hint: what to do if a share is beyond its limit.
+        hint: what to do if a share exceeds its limit.
     """
     sums = np.abs(int8.sum(axis=1, dtype=np.float64) - 1)
     return [
@@ -166,14 +168,15 @@ def int8_gates(
 
 
 def stress_gate(reference: NDArray[np.float64], int8: NDArray[np.float64], hint: str = PROOF_HINT) -> Gate:
-    """Whether int8 is no more fragile than what it was made from.
+    """Gate that int8 is no more fragile than Keras.
 
-    The interval is Student's, of the differences image by image and of two made-up images more: one that all
-    changes cost, one that all of them gain. A few images without a difference then prove nothing.
+    The interval is Student's, of the differences per image and of two artificial images more: one that int8
+    loses under all changes, one that it gains under all. A few images without a difference then prove
+    nothing.
 
     Arguments:
-        reference: of each image, the share of the changes under which Keras is right: ``Stress.hits``.
-        int8: the same of the int8 file; float64 (n,), n at least 1.
+        reference: per image, the share of the changes under which Keras is right: ``Stress.hits``.
+        int8: the same for the int8 file; float64 (n,), n at least 1.
         hint: what to do if the limit is exceeded.
     """
     from scipy.special import stdtrit
@@ -203,17 +206,19 @@ def stress_gate(reference: NDArray[np.float64], int8: NDArray[np.float64], hint:
 
 
 def _on_every_image(name: str, measured: float, limit: float, hint: str) -> Gate:
-    """A limit that each image of the split keeps or not; a value that is not a number breaks it."""
+    """Gate that every image of the split must keep; NaN breaks it."""
     return Gate(name, measured, limit, "at most", hint, State.PROVED if measured <= limit else State.BROKEN)
 
 
 def _accuracy_gate(
     reference: Probabilities, int8: Probabilities, labels: NDArray[np.uint8], hint: str
 ) -> Gate:
-    """The paired comparison of two accuracies: only images that one of the two gets right tell them apart."""
+    """Paired comparison of two accuracies: only images that exactly one of the two gets right count."""
     right, kept = reference.argmax(axis=1) == labels, int8.argmax(axis=1) == labels
     lost, won = int(np.sum(right & ~kept)), int(np.sum(kept & ~right))
-    measured = 100 * (lost - won) / len(labels)  # of whole numbers, so that a limit that is just kept is kept
+    measured = (
+        100 * (lost - won) / len(labels)
+    )  # from whole numbers, so that a limit that is met exactly is kept
 
     def interval(images: int) -> tuple[float, float]:
         times = images / len(labels)
@@ -260,12 +265,12 @@ def _agreement_gate(reference: Probabilities, int8: Probabilities, hint: str) ->
 def _judge(
     interval: Callable[[int], tuple[float, float]], images: int, kept: bool, limit: float
 ) -> tuple[State, int | None]:
-    """The verdict on a share that may be ``limit`` at most, and how many images would decide it.
+    """Return the verdict on a share that may be at most ``limit``, and how many images would decide it.
 
     Arguments:
-        interval: the share's, if so many images had the same counts in proportion.
-        images: how many there are.
-        kept: whether what was measured keeps the limit.
+        interval: returns the share's interval for a number of images with the same proportions.
+        images: number of images.
+        kept: whether the measured value keeps the limit.
         limit: in the interval's unit.
     """
 
@@ -291,10 +296,10 @@ def _judge(
 
 
 def share_interval(count: float, images: int) -> tuple[float, float]:
-    """The exact 95% interval of a share, from ``count`` of ``images`` (Clopper & Pearson 1934).
+    """Return the exact 95% interval of a share, from ``count`` of ``images`` (Clopper & Pearson 1934).
 
     The true share is below it in at most 2.5 of 100 samples, and above it in at most 2.5. ``count`` may be a
-    fraction, to see what more images would give.
+    fraction, to extrapolate to more images.
     """
     from scipy.special import betaincinv
 
@@ -305,7 +310,7 @@ def share_interval(count: float, images: int) -> tuple[float, float]:
 
 
 def difference_interval(first: float, second: float, images: int) -> tuple[float, float]:
-    """The 95% interval of the difference of two shares of the same images, from two disjoint counts.
+    """Return the 95% interval of the difference of two shares of the same images, from two disjoint counts.
 
     The exact intervals of both shares, joined by squaring and adding their distances (Newcombe 1998,
     doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C, with Clopper-Pearson limits for

@@ -1,4 +1,4 @@
-"""A proof that travels: a zip of images and expected answers for a device, and the gate on what came back.
+"""The kit: a zip of images and expected answers for a device, and the gate on the device's result.
 
 ::
 
@@ -7,10 +7,10 @@
       kit.json                         what is in the kit: model, files with their SHA-256, images, limit
       images.u8                        uint8 (n, 48, 48), raw
       model.int8.onnx, ...             the files of the export
-      model.int8.onnx.f32, ...         what each answers here: float32 (n, 7), little-endian, raw
+      model.int8.onnx.f32, ...         the answers of each file here: float32 (n, 7), little-endian, raw
 
-``check.py`` writes result.json with the device's own answers. They are compared here with what the files of
-the export answer now; what the device says of itself is not relied on.
+``check.py`` writes result.json with the device's own answers. They are compared here with the current answers
+of the export's files; the device's own verdict is not relied on.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from fertools.runtime.location import model_files
 from fertools.verification.check import SCHEMA
 from fertools.verification.gates import agreement, largest_difference
 
-#: Share of the images on which a device must name the same class as the machine that made the export. The
-#: file and the images are the same, so what is left is rounding: in 300 images, one close call.
+#: Share of the images on which a device must predict the same class as the machine that made the export. File
+#: and images are the same, so only rounding is left: in 300 images, one close call.
 DEVICE_AGREEMENT = 0.995
 IMAGES = 300
 KIT_FILE = "kit.json"
@@ -59,13 +59,13 @@ class DeviceRow:
 
     @property
     def passed(self) -> bool:
-        """Whether the device names the same classes."""
+        """Whether the device predicts the same classes."""
         return self.agreement >= DEVICE_AGREEMENT
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """What came back from a device."""
+    """The result of a device."""
 
     processor: str
     machine: str
@@ -137,7 +137,8 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
         dataset: whose test images travel; None for drawn faces, which are nobody's picture.
         images: how many, at most all of the test split; drawn evenly from it by a fixed seed.
 
-    Returns the number of images in it.
+    Returns:
+        The number of images in it.
 
     Raises:
         ModelError: the export is missing or damaged.
@@ -199,14 +200,14 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
 
 
 def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> DeviceReport:
-    """Compare what a device answered with what the files of ``folder`` answer here.
+    """Compare the answers of a device with those of the files of ``folder`` on this machine.
 
     Arguments:
         folder: the export that the kit was made of.
         result: the file that check.py wrote.
         dataset: the kit's data, if it was not drawn faces.
 
-    A device that answers otherwise does not raise: see `DeviceReport.check`.
+    Differing answers do not raise: see `DeviceReport.check`.
 
     Raises:
         DataError: ``result`` is damaged, of another export, or of other images.
@@ -280,7 +281,7 @@ def _place(device: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _images(dataset: Dataset | None, count: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """uint8 (n, 48, 48) of the test split, and how to find them again."""
+    """Return images of the test split, uint8 (n, 48, 48), and how to find them again."""
     if dataset is None:
         faces = synthetic.generate(0, 0, count).images
         return faces, {"source": synthetic.NAME, "seed": 0}
@@ -307,7 +308,7 @@ def _again(facts: dict[str, Any], dataset: Dataset | None, result: Path) -> NDAr
 
 
 def _one_by_one(predictor: Any, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities, float32 (n, 7), one image a call as on the device."""
+    """Return the probabilities, float32 (n, 7), computed image by image as on the device."""
     return np.concatenate([in_batches(predictor, face[None]) for face in faces])
 
 

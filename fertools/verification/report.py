@@ -1,4 +1,4 @@
-"""What verification found, as a table, as JSON and as an error."""
+"""The result of a verification, as a table, as JSON and as an error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Report:
     split: str
     images: int
     images_deduplicated: int
-    #: ``name`` and ``fingerprint`` of the data that was measured on.
+    #: ``name`` and ``fingerprint`` of the data of the measurement.
     data: dict[str, str]
     #: The same of the data that the model was trained on.
     trained_on: dict[str, str]
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def unproved(self) -> tuple[Gate, ...]:
-        """The gates that the split is too small to say anything about."""
+        """The gates that the split is too small to decide."""
         return tuple(gate for gate in self.gates if gate.state is State.NOT_PROVED)
 
     def check(self, prefix: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Milliseconds a call, measured side by side on one processor."""
+"""Milliseconds per call, measured side by side on one processor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROUNDS = 7
-#: Calls of one kind in a round, and about how many seconds they may take.
+#: Most calls of one kind per round, and about how many seconds they may take.
 CALLS = 20
 LONGEST_ROUND = 1.0
 #: Seconds after which idle threads of any engine sleep.
@@ -23,18 +23,19 @@ def interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def typical(rounds: Sequence[Sequence[float]]) -> float:
-    """The median of the rounds' medians: one slow round does not move it."""
+    """Return the median of the rounds' medians, which one slow round does not change."""
     return statistics.median(map(statistics.median, rounds))
 
 
 def in_turns(
     calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, *, threads: int = 1
 ) -> dict[str, list[list[float]]]:
-    """Seconds of each call, a list a round: after a warm-up, rounds in which the calls take turns.
+    """Return the seconds of each call, one list per round; the calls take turns, after a warm-up.
 
-    A drifting machine then slows all of them alike, and the ratios hold. A call that takes long is made
-    less often in a round. Where a call has several ``threads``, each turn waits until those of the one before
-    have stopped spinning: onnxruntime's go on for some 40 ms and would take the processor.
+    A drifting machine then slows all of them alike, and the ratios hold. A slow call is made less often per
+    round. If a call has several ``threads``, each turn waits until the threads of the previous one have
+    stopped
+    spinning: onnxruntime's spin for some 40 ms and would occupy the processor.
     """
     counts = {name: calls_a_round(call) for name, call in calls.items()}
     found: dict[str, list[list[float]]] = {name: [] for name in calls}
@@ -42,26 +43,26 @@ def in_turns(
         for name, call in calls.items():
             if threads > 1:
                 time.sleep(SPINNING)
-                call()  # its own threads are awake then
+                call()  # so that its own threads are awake
             found[name].append([seconds(call) for _ in range(counts[name])])
     return found
 
 
 def calls_a_round(call: Callable[[], object], most: int = CALLS) -> int:
-    """How often to make the call in a round, 1 to ``most`` times, after three for warm-up."""
+    """Return how often to make the call per round, 1 to ``most`` times, after three calls for warm-up."""
     longest = max(seconds(call) for _ in range(3))
     return max(min(most, int(LONGEST_ROUND / max(longest, 1e-9))), 1)
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """What one call takes."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def can_pin() -> bool:
-    """Whether this system lets a process's threads be kept on one processor (Linux)."""
+    """Whether this system can pin the threads of a process to one processor (Linux)."""
     return hasattr(os, "sched_setaffinity") and Path("/proc/self/task").is_dir()
 
 
@@ -74,7 +75,7 @@ def one_processor() -> Iterator[None]:
     """
     before: dict[int, set[int]] = {}
     for thread in _threads():
-        with suppress(ProcessLookupError):  # it may have ended meanwhile
+        with suppress(ProcessLookupError):  # the thread may have ended meanwhile
             before[thread] = os.sched_getaffinity(thread)
     chosen = {min(os.sched_getaffinity(0))}
     try:

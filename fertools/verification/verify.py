@@ -1,4 +1,4 @@
-"""Run the forms of an export on the test split, side by side."""
+"""Run all files of an export on the test split, side by side."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
 
     Arguments:
         folder: an export.
-        dataset: the data that the model was made from.
-        other_data: it is other data, and that is meant.
+        dataset: the data that the model was trained on.
+        other_data: accept other data.
 
     Broken gates do not raise: the report says so.
 
     Raises:
         ModelError: a file is missing or damaged or was made from other weights than the rest.
-        DataError: without a test split or if ``dataset`` is other data.
+        DataError: ``dataset`` has no test split, or is other data and ``other_data`` is false.
     """
     from fertools.backend import import_keras
     from fertools.models.inference import load, probabilities, weights_sha256
@@ -72,9 +72,8 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
     trained_on = {key: predictors[float32].info.data[key] for key in ("name", "fingerprint")}
     if dataset.fingerprint != trained_on["fingerprint"] and not other_data:
         raise DataError(
-            f"{dataset.name}: not the data that {folder} was made from, {trained_on['name']} (fingerprint"
-            f" {trained_on['fingerprint'][:16]}...); give that with --data, or say by --other-data that it"
-            " is meant"
+            f"{dataset.name}: not the data that {folder} was trained on, {trained_on['name']} (fingerprint"
+            f" {trained_on['fingerprint'][:16]}...); give that with --data, or accept this with --other-data"
         )
     split, once = dataset.split("test"), dataset.only_in("test")
     mirror_images = stacked(split.images, "flip")[len(split) :]
