@@ -312,7 +312,7 @@ def test_what_cannot_be_scored(here, model):
     ):
         with pytest.raises(DataError, match=message):
             score(source, here / "out", Scoring(model))
-    with pytest.raises(ConfigError, match="seen: is no Parquet file"):
+    with pytest.raises(ConfigError, match="seen: not a Parquet file"):
         score("seen", here / "out", Scoring(model, image_column="x"))
     with pytest.raises(DataError, match="seen: holds other things"):
         score("seen", here / "seen", Scoring(model))

@@ -347,7 +347,7 @@ def test_start_share_keeps_some_of_the_weights(finished, tmp_path):
 
 
 def test_start_share_wants_weights(tmp_path):
-    with pytest.raises(ConfigError, match=r"start_share=0.5: goes with weights"):
+    with pytest.raises(ConfigError, match=r"start_share=0.5: only with weights"):
         create(tmp_path / "run", config(start_share=0.5))
 
 
