@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py fer2013.csv --out ablation
 
-Trains the runs of ``STUDIES``: a few epochs of `compact`, which has a tenth of the reference network's
+Trains the runs of ``STUDIES``: a few epochs of ``compact``, which has a tenth of the reference network's
 multiply-adds, for every change alone (three seeds of the recipe that they start from, whose spread tells
 which differences count), then what was to be decided at greater length, or on the reference network. What
 is finished in the folder is not done again, and what was interrupted goes on. With --no-training, the page

@@ -88,7 +88,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "Report":
-        """The inverse of `to_dict`."""
+        """The inverse of ``to_dict``."""
         return cls(**{**document, "rows": tuple(Row(**row) for row in document["rows"])})
 
     def to_text(self) -> str:

@@ -59,7 +59,7 @@ class Scene:
 
     #: uint8 (480, 640, 3), RGB.
     pixels: Pixels
-    #: Where each face is, and its row among the faces given to `scenes`.
+    #: Where each face is, and its row among the faces given to ``scenes``.
     frames: tuple[Frame, ...]
     rows: tuple[int, ...]
 
@@ -79,7 +79,7 @@ def scenes(faces: Pixels, seed: int = 0) -> Iterator[Scene]:
 
 
 def background(random: np.random.Generator) -> npt.NDArray[np.float32]:
-    """A drawn picture or one of `PICTURES`: float32 (480, 640, 3), 0..255."""
+    """A drawn picture or one of ``PICTURES``: float32 (480, 640, 3), 0..255."""
     if random.random() < 0.5:
         import skimage.data
 
@@ -189,7 +189,7 @@ class Outcome:
 def measure(
     finder: FaceFinder, faces: Pixels, labels: Pixels, predictors: dict[str, Predictor], seed: int, limit: int
 ) -> Outcome:
-    """Find the faces again in at most `limit` scenes, and predict the crops."""
+    """Find the faces again in at most ``limit`` scenes, and predict the crops."""
     rows: list[int] = []
     crops: list[Pixels] = []
     errors: list[tuple[float, float, float]] = []

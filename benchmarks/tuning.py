@@ -2,7 +2,7 @@
 
     python benchmarks/tuning.py exported/sequential/model.int8.onnx
 
-First come ways to run the file in onnxruntime, in turns, as ratios to the time of the way that `Predictor`
+First come ways to run the file in onnxruntime, in turns, as ratios to the time of the way that ``Predictor``
 takes; all give the same answers, which is checked. Then single images at a camera's pace, and the processor
 time that each costs: with several threads, onnxruntime's workers spin for some milliseconds after a call,
 lest they sleep when the next one comes. Last the microseconds an image of every layer, in onnxruntime and,
@@ -70,7 +70,7 @@ def onnxruntime_layers(model: bytes, images: np.ndarray) -> dict[str, float]:
 
 
 def openvino_layers(file: Path, images: np.ndarray) -> dict[str, float]:
-    """As `onnxruntime_layers`; raises ImportError where OpenVINO is not installed."""
+    """As ``onnxruntime_layers``; raises ImportError where OpenVINO is not installed."""
     import openvino
 
     core = openvino.Core()
@@ -110,7 +110,7 @@ def split(serialized: bytes, threads: int) -> Run:
 
 
 def ways(model: bytes, threads: int, images: np.ndarray) -> dict[str, Run]:
-    """Name -> a way to run the file on `threads` threads, the runtime's own first."""
+    """Name -> a way to run the file on ``threads`` threads, the runtime's own first."""
     levels = onnxruntime.GraphOptimizationLevel
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "optimized.onnx")

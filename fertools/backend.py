@@ -137,7 +137,7 @@ def bfloat16_is_faster(name: str, flags: frozenset[str]) -> bool:
     """Whether a processor trains faster in bfloat16 than in float32, by its name and flags.
 
     Having the instructions is not enough. With AVX512_BF16 the reference network trains 1.4 times as fast on
-    two Zen 4 cores of AMD; on an Intel Xeon without AMX `compact` trains at 0.6 of float32's speed
+    two Zen 4 cores of AMD; on an Intel Xeon without AMX ``compact`` trains at 0.6 of float32's speed
     (``benchmarks/training.py --model compact``).
     """
     return bool(flags & {"amx_bf16", "bf16"}) or ("avx512_bf16" in flags and "AMD" in name)

@@ -55,7 +55,7 @@ def read_bytes(path: Path, most: int) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        OSError: as `open_regular`, or there are more than `most`.
+        OSError: as ``open_regular``, or there are more than ``most``.
         ValueError: there is a NUL in the path.
     """
     with open_regular(path) as file:
@@ -65,10 +65,10 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular UTF-8 file of at most `LARGEST_TEXT` bytes.
+    """The text of a regular UTF-8 file of at most ``LARGEST_TEXT`` bytes.
 
     Raises:
-        OSError: as `read_bytes`.
+        OSError: as ``read_bytes``.
         ValueError: it is not UTF-8.
     """
     return read_bytes(path, LARGEST_TEXT).decode("utf-8")

@@ -25,7 +25,7 @@ def command() -> None:
     """Inspect, preview, convert and make data sets of labelled faces.
 
     SRC is fer2013.csv or icml_face_data.csv, an .npz file, a pair of .npy files, a folder with train/ and
-    test/ folders of images, or `synthetic` for drawn faces.
+    test/ folders of images, or "synthetic" for drawn faces.
     """
 
 

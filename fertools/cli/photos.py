@@ -111,7 +111,7 @@ def _at_size(face: Face, info: ModelInfo) -> tuple[int, float] | None:
 
 
 def mark(face: Face, prediction: Prediction) -> tuple[Sequence[float], str, str]:
-    """What `fertools.faces.draw` wants of a face."""
+    """What ``fertools.faces.draw`` wants of a face."""
     return face.box, prediction.label, f"{prediction.label} {prediction.confidence:.0%}"
 
 

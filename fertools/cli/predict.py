@@ -168,7 +168,7 @@ def _shown(path: str) -> str:
 
 
 def _line(path: str, scores: tuple[tuple[str, float], ...], width: int | None) -> str:
-    """Tab-separated for programs, aligned to `width` for terminals."""
+    """Tab-separated for programs, aligned to ``width`` for terminals."""
     if width is None:
         return "\t".join((path, *(f"{label}\t{score:.4f}" for label, score in scores)))
     longest = max(map(len, LABELS))

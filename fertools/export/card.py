@@ -433,7 +433,7 @@ resembles.
 
 
 def limits() -> list[str]:
-    """The limits of `USE`, each as one line of plain text."""
+    """The limits of ``USE``, each as one line of plain text."""
     return [" ".join(item.split()) for item in USE.partition("## Limits")[2].split("\n- ")[1:]]
 
 

@@ -9,7 +9,7 @@
     for face in finder.find("party.jpg"):
         print(face.box, predictor.predict(face.crop).label)
 
-Needs the extra ``faces`` (OpenCV 4), which is imported when the first `FaceFinder` is made.
+Needs the extra ``faces`` (OpenCV 4), which is imported when the first ``FaceFinder`` is made.
 """
 
 from fertools.faces.detectors import Detection

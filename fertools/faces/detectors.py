@@ -60,7 +60,7 @@ class Haar:
         MissingExtraError: there is no OpenCV, or OpenCV 5, which has no cascades.
     """
 
-    #: Default of `FaceFinder`.
+    #: Default of ``FaceFinder``.
     MIN_CONFIDENCE: Final = 0.5
     #: The logistic function: the weight at which half the boxes are faces, and its steepness.
     MIDDLE: Final = 1.46

@@ -31,7 +31,7 @@ def draw(image: Any, marks: Sequence[tuple[Sequence[float], str, str]]) -> Image
     """Draw boxes with their texts, which stay within the picture.
 
     Arguments:
-        image: what `FaceFinder.find` takes.
+        image: what ``FaceFinder.find`` takes.
         marks: for each face its box (x, y, width, height) in pixels of the upright picture, its label, which
             gives the colour, and the text to write at it.
 

@@ -35,9 +35,9 @@ class Face:
     #: x and y of the eye at the picture's left, the eye at its right, the tip of the nose, the mouth's corner
     #: at the left and at the right; None if the detector tells none.
     landmarks: tuple[tuple[float, float], ...] | None
-    #: uint8 (48, 48), grey, framed like the training images: the input of `Predictor.predict`.
+    #: uint8 (48, 48), grey, framed like the training images: the input of ``Predictor.predict``.
     crop: npt.NDArray[np.uint8] = field(repr=False)
-    #: The square of the picture, perhaps turned, that became `crop`.
+    #: The square of the picture, perhaps turned, that became ``crop``.
     frame: Frame
 
     @property
@@ -63,8 +63,8 @@ class FaceFinder:
         detector: None for the file that the environment variable ``FERTOOLS_DETECTOR`` names, else OpenCV's
             cascade; ``"haar"`` for the cascade in any case; the path of a YuNet's ONNX file, which finds
             more and aligns faces by their landmarks; or a callable. A callable takes RGB pixels, uint8
-            (h, w, 3), and returns boxes (x, y, width, height) or `Detection` objects. A box is cropped as it
-            is, or made square; landmarks are aligned with those of the training images.
+            (h, w, 3), and returns boxes (x, y, width, height) or ``Detection`` objects. A box is cropped as
+            it is, or made square; landmarks are aligned with those of the training images.
         min_confidence: faces with less are left out; the default depends on the detector (docs/faces.md) and
             is 0 for a callable.
         longest_side: a larger picture is shrunk to this longer side for the detector; the crop comes from the
@@ -112,7 +112,7 @@ class FaceFinder:
         A file of up to 50 megapixels needs at most 4 bytes per pixel, as decoded by Pillow, and 100 MB.
 
         Arguments:
-            image: a path, the bytes of an image file, a Pillow image or an array, as `to_face` takes it.
+            image: a path, the bytes of an image file, a Pillow image or an array, as ``to_face`` takes it.
 
         Raises:
             ImageError: the image cannot be used.

@@ -26,7 +26,7 @@ TEMPLATE: Final = ((15.1, 19.1), (32.6, 18.8), (23.8, 28.7), (16.4, 35.9), (31.4
 #: 0.88 to 1 this was the best for both shipped models together, on 700 scenes of validation faces.
 CLOSER: Final = 0.91
 
-#: The landmarks in that smaller frame, in pixels of its 48x48: `TEMPLATE`, scaled about the centre.
+#: The landmarks in that smaller frame, in pixels of its 48x48: ``TEMPLATE``, scaled about the centre.
 CLOSE_TEMPLATE: Final = tuple(
     ((x - IMAGE_SIZE / 2) / CLOSER + IMAGE_SIZE / 2, (y - IMAGE_SIZE / 2) / CLOSER + IMAGE_SIZE / 2)
     for x, y in TEMPLATE
@@ -57,7 +57,7 @@ class Frame:
 
     @classmethod
     def of_landmarks(cls, landmarks: npt.NDArray[np.float64]) -> Frame:
-        """Return the square that fits the landmarks (5, 2) best, by least squares to `CLOSE_TEMPLATE`.
+        """Return the square that fits the landmarks (5, 2) best, by least squares to ``CLOSE_TEMPLATE``.
 
         With points as complex numbers the similarity is z = a·t + b, fitted like a line (Umeyama 1991,
         doi:10.1109/34.88573, for the plane).
@@ -77,8 +77,8 @@ class Frame:
         """Cut the frame out: uint8 (48, 48), grey; None if it lies outside the picture.
 
         It is cut out upright at the picture's own resolution, with the edge pixels repeated outside the
-        picture, and then goes through `to_face` like any other picture of a face. For a frame that is not
-        turned and lies on whole pixels the result is exactly `to_face` of that part of the picture.
+        picture, and then goes through ``to_face`` like any other picture of a face. For a frame that is not
+        turned and lies on whole pixels the result is exactly ``to_face`` of that part of the picture.
         """
         import cv2
 
@@ -95,7 +95,7 @@ class Frame:
             return None
         part = grey(picture.part(left, top, right, bottom, factor))
         step = self.side / size / factor
-        # From the centre of a pixel of the result to the place in `part`, whose pixels have theirs at 0.5.
+        # From the centre of a pixel of the result to the place in ``part``, whose pixels have theirs at 0.5.
         start = (self.corner - complex(left, top)) / factor + step * (0.5 + 0.5j) - (0.5 + 0.5j)
         matrix = np.array([[step.real, -step.imag, start.real], [step.imag, step.real, start.imag]])
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP

@@ -36,7 +36,7 @@ class Picture:
     """An upright picture. A file is decoded once, and stays as Pillow decoded it: 1 to 4 bytes a pixel.
 
     Arguments:
-        image: what `fertools.runtime.to_face` takes: a path, the bytes of an image file, a Pillow image or
+        image: what ``fertools.runtime.to_face`` takes: a path, the bytes of an image file, a Pillow image or
             an array; EXIF orientation, transparency and 16-bit grey are treated as there.
 
     Raises:
@@ -81,7 +81,7 @@ class Picture:
             factor: blocks of this many pixels each way become one pixel, their mean.
 
         Returns:
-            uint8 (rows, columns, 3), RGB; sizes that `factor` does not divide are rounded up.
+            uint8 (rows, columns, 3), RGB; sizes that ``factor`` does not divide are rounded up.
 
         Raises:
             ImageError: the pixels cannot be used; a file is decoded only now.
@@ -97,7 +97,7 @@ class Picture:
         return np.concatenate(bands)
 
     def within(self, longest: int) -> npt.NDArray[np.uint8]:
-        """The whole picture, antialiased, with its longer side at most `longest` pixels: uint8 RGB."""
+        """The whole picture, antialiased, with its longer side at most ``longest`` pixels: uint8 RGB."""
         longer = max(self.width, self.height)
         pixels = self.part(0, 0, self.width, self.height, max(1, longer // longest))
         if longer <= longest:

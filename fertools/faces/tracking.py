@@ -85,11 +85,11 @@ class _Track:
 class Tracker:
     """Follows the faces of one video. Not to be shared by threads.
 
-    The finder looks for faces in every `every`-th frame. In between, a grid of points in each face is
+    The finder looks for faces in every ``every``-th frame. In between, a grid of points in each face is
     followed by optical flow (Lucas and Kanade, with pyramids) and moves, scales and turns its frame. A face
-    that the finder no longer sees is followed for at most `memory` seconds, and not reported once its points
-    are lost; if it returns within that time, it keeps its number. The probabilities are an exponential mean
-    over time.
+    that the finder no longer sees is followed for at most ``memory`` seconds, and not reported once its
+    points are lost; if it returns within that time, it keeps its number. The probabilities are an exponential
+    mean over time.
 
     Arguments:
         finder: finds the faces.

@@ -250,7 +250,7 @@ class Writer:
         self._count = 0
 
     def write(self, moment: float, pixels: Pixels) -> None:
-        """Show a frame, uint8 (h, w, 3), RGB, from `moment` on, in seconds."""
+        """Show a frame, uint8 (h, w, 3), RGB, from ``moment`` on, in seconds."""
         frame = np.ascontiguousarray(pixels[:, :, ::-1])
         while self._count <= round(moment * self.rate):
             self._writer.write(frame)

@@ -35,7 +35,8 @@ def probabilities(
     devices = _split_over()
     batch_size = max(batch_size // devices, 1) * devices
     padded = np.pad(images, ((0, -len(images) % devices), (0, 0), (0, 0)))[..., None]
-    # One call per batch: `predict` first sets up a tf.data pipeline, which takes longer than a small network.
+    # One call per batch: ``predict`` first sets up a tf.data pipeline, which takes longer than a small
+    # network.
     rows = [
         network.predict_on_batch(
             padded[start : start + batch_size].astype(np.float32) / np.float32(PIXEL_MAX)

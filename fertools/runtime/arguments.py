@@ -37,7 +37,7 @@ def whole_number(name: str, value: Any, most: int | None = None) -> int:
 
 
 def seconds(name: str, value: Any, most: float) -> float:
-    """Return a number of seconds, 0 to `most`.
+    """Return a number of seconds, 0 to ``most``.
 
     Raises:
         ConfigError: the value is anything else.
@@ -77,7 +77,7 @@ def texts(name: str, value: Any) -> str | tuple[str, ...]:
 
 
 def path(name: str, value: Any) -> Path:
-    """Return a path, given as `str` or `os.PathLike`.
+    """Return a path, given as ``str`` or ``os.PathLike``.
 
     Raises:
         ConfigError: the value is anything else.

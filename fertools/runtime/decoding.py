@@ -50,10 +50,10 @@ def decode(source: Source) -> tuple[npt.NDArray[Any], str]:
 
 
 def load(source: Source) -> tuple[Image.Image, str]:
-    """Decode the first frame of an image as it is stored; the name is that of `decode`.
+    """Decode the first frame of an image as it is stored; the name is that of ``decode``.
 
     Raises:
-        ImageError: as `decode`.
+        ImageError: as ``decode``.
     """
     if isinstance(source, Image.Image):
         name, data = str(getattr(source, "filename", "")), b""
@@ -104,7 +104,7 @@ def explaining(name: str) -> Iterator[None]:
 
 
 def flatten(image: Image.Image) -> npt.NDArray[Any]:
-    """Return the pixels of a loaded image of any mode, as `decode` does but not turned upright."""
+    """Return the pixels of a loaded image of any mode, as ``decode`` does but not turned upright."""
     if image.mode.startswith("I"):  # 16-bit grey is "I;16" or, in older Pillows, "I" (int32)
         deep = np.asarray(image).astype(np.int64)
         if deep.size and (deep.min() < 0 or deep.max() > 65535):

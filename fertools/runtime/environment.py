@@ -51,7 +51,7 @@ def describe(model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         and ``model`` are None.
 
     Raises:
-        ModelError: `model` was given and cannot be used. A broken shipped model is a warning.
+        ModelError: ``model`` was given and cannot be used. A broken shipped model is a warning.
     """
     runtimes = _versions(ONNXRUNTIMES)
     warnings = []

@@ -46,12 +46,12 @@ def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Pa
     """Return the file to load and the precision that it must have (None for any).
 
     Arguments:
-        model: an export folder, an .onnx or .ort file, a name in `SHIPPED` (if there is no such path), or
+        model: an export folder, an .onnx or .ort file, a name in ``SHIPPED`` (if there is no such path), or
             None for the first of these.
         precision: ``"auto"`` (int8 if the folder has it), ``"int8"`` or ``"float32"``.
 
     Raises:
-        ConfigError: `precision` is none of these, or `model` is not a path.
+        ConfigError: ``precision`` is none of these, or ``model`` is not a path.
         ModelError: there is no such file, or its folder cannot be read.
     """
     choice("precision", precision, ("auto", *FILES))

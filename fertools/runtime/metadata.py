@@ -19,7 +19,7 @@ SCHEMA_VERSION: Final = 1
 #: Key of the document in the ONNX file's ``metadata_props``.
 METADATA_KEY: Final = "fertools"
 
-#: Values of `ModelInfo.precision`.
+#: Values of ``ModelInfo.precision``.
 PRECISIONS: Final = ("float32", "int8")
 
 #: The input of the graph, as written into every file.
@@ -94,10 +94,10 @@ class ModelInfo:
         return {**values, "labels": list(self.labels), **{key: dict(values[key]) for key in _OBJECTS}}
 
     def to_json(self) -> str:
-        """The document to store under `METADATA_KEY`: ASCII, the same text for equal models.
+        """The document to store under ``METADATA_KEY``: ASCII, the same text for equal models.
 
         Raises:
-            ModelError: `accuracy` or `data` holds what JSON cannot, e.g. NaN or a numpy number.
+            ModelError: ``accuracy`` or ``data`` holds what JSON cannot, e.g. NaN or a numpy number.
         """
         document = {"schema": SCHEMA_VERSION, "input": INPUT_CONTRACT, **self.to_dict()}
         try:
@@ -107,7 +107,7 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, text: str) -> ModelInfo:
-        """Read a document written by `to_json`.
+        """Read a document written by ``to_json``.
 
         Raises:
             ModelError: the text is not such a document, was written by a newer fertools, or describes a
@@ -193,7 +193,7 @@ def add_checksum(data: bytes) -> bytes:
 
 
 def verify_checksum(data: bytes, path: str | os.PathLike[str]) -> None:
-    """Check the bytes of a model file; `path` names it in the message.
+    """Check the bytes of a model file; ``path`` names it in the message.
 
     Raises:
         ModelError: the file is empty, has no checksum, differs from its checksum, or has external data.

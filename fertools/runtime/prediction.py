@@ -27,7 +27,7 @@ class Prediction:
 
     @property
     def confidence(self) -> float:
-        """The probability of `label`, 0..1."""
+        """The probability of ``label``, 0..1."""
         return self.top(1)[0][1]
 
     @property
@@ -36,15 +36,15 @@ class Prediction:
         return MappingProxyType(dict(self.scores))
 
     def top(self, k: int) -> tuple[tuple[str, float], ...]:
-        """The `k` most probable (label, probability), best first; all of them if there are fewer.
+        """The ``k`` most probable (label, probability), best first; all of them if there are fewer.
 
         Raises:
-            ConfigError: `k` is not a positive integer.
+            ConfigError: ``k`` is not a positive integer.
         """
         return tuple(sorted(self.scores, key=lambda score: -score[1])[: whole_number("k", k)])
 
     def to_dict(self) -> dict[str, Any]:
-        """`label`, `confidence` and `probabilities` as JSON types."""
+        """``label``, ``confidence`` and ``probabilities`` as JSON types."""
         return {"label": self.label, "confidence": self.confidence, "probabilities": dict(self.scores)}
 
     def __repr__(self) -> str:
@@ -71,7 +71,7 @@ VIEWS: Final[Mapping[str, tuple[Callable[[Images], Images], ...]]] = {
 
 
 def check_views(views: str) -> str:
-    """Return `views`.
+    """Return ``views``.
 
     Raises:
         ConfigError: there are no views of that name.
@@ -84,7 +84,7 @@ def stacked(images: Images, views: str) -> Images:
 
     Arguments:
         images: uint8 (n, 48, 48) or (n, 48, 48, 1).
-        views: a name in `VIEWS`.
+        views: a name in ``VIEWS``.
 
     Returns:
         uint8 (v * n, 48, 48[, 1]), v being the number of views.
@@ -97,7 +97,7 @@ def stacked(images: Images, views: str) -> Images:
 
 
 def averaged(rows: Probabilities, views: str) -> Probabilities:
-    """Return the mean over the views, float32 (n, 7), of the answers (v * n, 7) to a `stacked` batch."""
+    """Return the mean over the views, float32 (n, 7), of the answers (v * n, 7) to a ``stacked`` batch."""
     if len(VIEWS[views]) == 1:
         return rows
     means: Probabilities = rows.reshape(len(VIEWS[views]), -1, rows.shape[1]).mean(axis=0)

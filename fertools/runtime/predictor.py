@@ -24,20 +24,20 @@ from fertools.runtime.session import Session, open_session, thread_count
 class Predictor:
     """A loaded model. It keeps no state between calls and may be shared among threads.
 
-    It does not survive a fork: in the forked process it raises `ForkError`, while a new one works if it is on
-    the CPU. A pickle, as for worker processes, holds the path of the file and the arguments; unpickling opens
-    the same file.
+    It does not survive a fork: in the forked process it raises ``ForkError``, while a new one works if it is
+    on the CPU. A pickle, as for worker processes, holds the path of the file and the arguments; unpickling
+    opens the same file.
 
     Arguments:
         model: an export folder, an .onnx or .ort file of fertools, or a model that ships with the package:
             ``"sequential"`` (also None) or ``"compact"``.
         precision: ``"auto"`` (int8 if the folder has it, else float32), ``"int8"`` or ``"float32"``.
         providers: ``"auto"`` (CUDA if it works, else OpenVINO if it works, else the CPU; a provider that
-            fails causes a `ProviderWarning`; `fertools.runtime.providers` explains the order), or the
+            fails causes a ``ProviderWarning``; ``fertools.runtime.providers`` explains the order), or the
             execution providers to use, in order of preference: ``"cpu"``, ``"cuda"``, ``"tensorrt"``,
             ``"openvino"``, ``"coreml"``, ``"xnnpack"`` or onnxruntime's own names. An explicit provider is
-            never silently replaced: if it is not available, `ProviderError` is raised. An .ort file runs only
-            on the CPU.
+            never silently replaced: if it is not available, ``ProviderError`` is raised. An .ort file runs
+            only on the CPU.
         threads: threads that work on one prediction; by default the processors that this process may use,
             by its affinity and its container's quota. For single images at a camera's pace, 1 costs the
             least (docs/speed.md).
@@ -105,7 +105,7 @@ class Predictor:
         """Predict the expression of one face.
 
         Arguments:
-            image: anything that `to_face` takes: a path, the bytes of an image file, a Pillow image, or an
+            image: anything that ``to_face`` takes: a path, the bytes of an image file, a Pillow image, or an
                 array, grey or RGB, of any size, uint8 or floating in 0..1.
 
         Raises:
@@ -117,13 +117,13 @@ class Predictor:
         """Predict the expressions of several faces.
 
         Arguments:
-            images: an iterable of what `predict` takes, e.g. a list of paths, a generator, or an array
+            images: an iterable of what ``predict`` takes, e.g. a list of paths, a generator, or an array
                 (n, height, width). It is consumed in pieces, so it may be larger than the memory.
             batch_size: images per run of the network; memory grows with it, and with the views.
 
         Raises:
             ImageError: there are no images, or one cannot be used.
-            ConfigError: `batch_size` is not a positive integer.
+            ConfigError: ``batch_size`` is not a positive integer.
         """
         batch_size = whole_number("batch_size", batch_size)
         predictions: list[Prediction] = []
@@ -149,7 +149,7 @@ class Predictor:
         the thread ends when that frame arrives, and drops it.
 
         Arguments:
-            frames: an iterable of what `predict` takes. A frame is read to the end before the next is asked
+            frames: an iterable of what ``predict`` takes. A frame is read to the end before the next is asked
                 for, so the source may use one array for all of them.
             batch_size: most frames per run of the network.
             max_delay: seconds that a frame waits for others to share a run; 0 is no wait.
@@ -161,7 +161,7 @@ class Predictor:
 
         Raises:
             ConfigError: an argument makes no sense.
-            ImageError: `frames` is a single image.
+            ImageError: ``frames`` is a single image.
             ForkError: raised by the generator in a forked process.
         """
         from fertools.runtime.stream import stream  # imports threading, which nothing else here needs
@@ -175,13 +175,13 @@ class Predictor:
         )
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run the network once on prepared images, without any preprocessing except `views`.
+        """Run the network once on prepared images, without any preprocessing except ``views``.
 
         Arguments:
             images: uint8 (n, 48, 48) or (n, 48, 48, 1), 0..255, n at least 1; all in one batch.
 
         Returns:
-            float32 (n, 7), rows sum to 1, columns in the order of `labels`.
+            float32 (n, 7), rows sum to 1, columns in the order of ``labels``.
 
         Raises:
             ImageError: the array has another shape or dtype, or is empty.
@@ -212,7 +212,7 @@ class Predictor:
 
 
 def _reopen(kind: type[Predictor], path: Path, checksum: str, arguments: dict[str, Any]) -> Predictor:
-    """Unpickle. Raises ModelError if the file is not the one that was pickled, and as `Predictor` does."""
+    """Unpickle. Raises ModelError if the file is not the one that was pickled, and as ``Predictor`` does."""
     predictor = kind(path, **arguments)
     if predictor._checksum != checksum:
         raise ModelError(f"{path}: not the model of the pickled Predictor any more: make a new one")

@@ -1,6 +1,6 @@
 """From any picture of a face to the network's input: the only preprocessing of the whole project.
 
-Data sets and predictions both use `to_face`, so a network sees at run time what it saw in training. Arrays
+Data sets and predictions both use ``to_face``, so a network sees at run time what it saw in training. Arrays
 need only numpy; Pillow is imported for files, encoded bytes and Pillow images.
 """
 
@@ -40,13 +40,13 @@ def to_face(image: Any) -> Face:
     level of Pillow's ``BILINEAR``. A grey uint8 48x48 picture is unchanged.
 
     Arguments:
-        image: a path (`str` or `os.PathLike`), the bytes of an encoded image, a Pillow image, or an array
+        image: a path (``str`` or ``os.PathLike``), the bytes of an encoded image, a Pillow image, or an array
             of shape (height, width), (height, width, 1) or (height, width, 3), RGB, of any size, either
             uint8 in 0..255 or floating in 0..1. Of files and Pillow images, the EXIF orientation is
             applied, transparency is laid over black and 16-bit grey is scaled to 8 bits.
 
     Returns:
-        uint8 (48, 48), 0..255; a view of `image` if that is such an array already.
+        uint8 (48, 48), 0..255; a view of ``image`` if that is such an array already.
 
     Raises:
         ImageError: the file or array cannot be used; the message says why and what to do.
@@ -73,20 +73,20 @@ def to_faces(images: Iterable[Any]) -> Face:
     """Turn several pictures into one batch.
 
     Arguments:
-        images: any iterable of what `to_face` takes, e.g. a list of paths or an array (n, height, width).
+        images: any iterable of what ``to_face`` takes, e.g. a list of paths or an array (n, height, width).
 
     Returns:
         uint8 (n, 48, 48), 0..255; n is 0 for no images.
 
     Raises:
-        ImageError: one of the images cannot be used, or `images` is a single image.
+        ImageError: one of the images cannot be used, or ``images`` is a single image.
     """
     batches = list(to_batches(images, 1024))
     return np.concatenate(batches) if batches else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
 
 def to_batches(images: Iterable[Any], size: int) -> Iterator[Face]:
-    """Yield `to_faces` of pieces of at most `size` images, none of them empty."""
+    """Yield ``to_faces`` of pieces of at most ``size`` images, none of them empty."""
     check_several(images)
     square = (IMAGE_SIZE, IMAGE_SIZE)
     prepared = (square, (*square, 1))
@@ -111,7 +111,7 @@ def to_batches(images: Iterable[Any], size: int) -> Iterator[Face]:
 
 
 def check_several(images: Iterable[Any]) -> None:
-    """Raise ImageError if `images` is a single image, or not iterable."""
+    """Raise ImageError if ``images`` is a single image, or not iterable."""
     if isinstance(images, np.ndarray):
         # A single RGB picture would pass for a batch of grey ones three pixels wide.
         single = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3))
@@ -128,7 +128,7 @@ def place(image: Any, index: int) -> str:
 
 
 def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:
-    """`to_face` for arrays; `name` leads the error messages."""
+    """``to_face`` for arrays; ``name`` leads the error messages."""
     check_pixels(pixels, name)
     height, width = pixels.shape[:2]
     if (height, width) == (IMAGE_SIZE, IMAGE_SIZE):
@@ -143,7 +143,7 @@ def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:
 
 
 def check_pixels(pixels: npt.NDArray[Any], name: str = "") -> None:
-    """Raise ImageError if `to_face` does not take an array; `name` leads the message."""
+    """Raise ImageError if ``to_face`` does not take an array; ``name`` leads the message."""
     where = f"{name}: " if name else ""
     grey_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
     if not grey_or_rgb or pixels.size == 0:
@@ -175,7 +175,7 @@ def grey(pixels: npt.NDArray[Any]) -> Face:
 
 @lru_cache(maxsize=16)
 def _weights(size: int) -> npt.NDArray[np.float64]:
-    """Return the triangle filter from `size` pixels to 48: float64 (48, size) of integers.
+    """Return the triangle filter from ``size`` pixels to 48: float64 (48, size) of integers.
 
     Rows sum to about 2**22.
 

@@ -102,10 +102,10 @@ def load_onnxruntime() -> ModuleType:
 
 
 def thread_count(threads: int | None) -> int:
-    """Return the size of the thread pool: `threads`, or all processors that this process may use.
+    """Return the size of the thread pool: ``threads``, or all processors that this process may use.
 
     Raises:
-        ConfigError: `threads` is not a positive integer, or absurdly large.
+        ConfigError: ``threads`` is not a positive integer, or absurdly large.
     """
     if threads is None:
         return usable_cpus()
@@ -124,14 +124,14 @@ def open_session(path: Path, providers: str | Sequence[str], threads: int) -> An
 
     Arguments:
         path: an .onnx or .ort file whose checksum has been checked.
-        providers: ``"auto"`` (the best that works, see `fertools.runtime.providers`), or one or several
-            providers in order of preference, by their short names in `PROVIDERS` or onnxruntime's own.
+        providers: ``"auto"`` (the best that works, see ``fertools.runtime.providers``), or one or several
+            providers in order of preference, by their short names in ``PROVIDERS`` or onnxruntime's own.
         threads: the size of the pool that works on one operator.
 
     Returns:
         An ``onnxruntime.InferenceSession`` with our input and output that runs on the requested provider. On
-        other providers than the CPU it has run once. With ``"auto"``, a `ProviderWarning` names each provider
-        that failed, and why.
+        other providers than the CPU it has run once. With ``"auto"``, a ``ProviderWarning`` names each
+        provider that failed, and why.
 
     Raises:
         ProviderError: a provider is unknown, not part of the installed onnxruntime, fails to start or in its
@@ -157,7 +157,7 @@ def open_session(path: Path, providers: str | Sequence[str], threads: int) -> An
 
 
 def try_providers(path: Path) -> dict[str, str | None]:
-    """Run a model file on each provider of `PROVIDERS`; those that compile take a while.
+    """Run a model file on each provider of ``PROVIDERS``; those that compile take a while.
 
     Returns:
         Short name -> None if it works, else the reason.

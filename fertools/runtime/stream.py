@@ -33,7 +33,7 @@ def stream(
     max_delay: float,
     queue_size: int,
 ) -> Generator[Outcome, None, None]:
-    """Do the work of `Predictor.predict_stream`, which describes the other arguments.
+    """Do the work of ``Predictor.predict_stream``, which describes the other arguments.
 
     ``predict`` takes uint8 (n, 48, 48), n at least 1, and returns n predictions.
     """
@@ -68,7 +68,7 @@ def _outcomes(
 class _Arrival:
     #: uint8 (48, 48), or the error if the frame cannot be used.
     face: Face | ImageError
-    #: Time of arrival by the clock `monotonic`.
+    #: Time of arrival by the clock ``monotonic``.
     time: float
 
 
@@ -82,8 +82,8 @@ class _Reader:
     """Reads frames in a thread of its own, up to a limit ahead.
 
     It must not refer to the generator that reads from it, which could then never be garbage-collected. Both
-    directions use a `SimpleQueue`, because its ``put`` is reentrant, and the garbage collector may close the
-    generator in the middle of another method of the same queue.
+    directions use a ``SimpleQueue``, because its ``put`` is reentrant, and the garbage collector may close
+    the generator in the middle of another method of the same queue.
     """
 
     def __init__(self, frames: Iterable[Any], ahead: int) -> None:
@@ -100,9 +100,9 @@ class _Reader:
         threading.Thread(target=self._read, args=(frames,), name="fertools-stream", daemon=True).start()
 
     def batch(self, size: int, max_delay: float) -> list[Face | ImageError]:
-        """Return the next frames, at most `size` of them; none if the source has ended.
+        """Return the next frames, at most ``size`` of them; none if the source has ended.
 
-        Waits for one, and then for others until the first has waited for `max_delay` seconds.
+        Waits for one, and then for others until the first has waited for ``max_delay`` seconds.
 
         Raises:
             ForkError: the thread does not exist in this process, so waiting would never end.

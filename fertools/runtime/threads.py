@@ -14,7 +14,7 @@ def usable_cpus() -> int:
     """Return the number of processors available to this process, at least 1.
 
     Takes into account the affinity mask (taskset, Slurm, Docker's ``--cpuset-cpus``) and the container's CPU
-    quota (Docker's ``--cpus``, Kubernetes' limits); `os.cpu_count` sees neither.
+    quota (Docker's ``--cpus``, Kubernetes' limits); ``os.cpu_count`` sees neither.
     """
     if sys.version_info >= (3, 13):
         cpus = os.process_cpu_count() or 1

@@ -44,7 +44,7 @@ class Answer:
     """A row: the prediction for a picture or a face in it."""
 
     path: str
-    #: Position in the table that `path` is, from 0; None for a picture.
+    #: Position in the table that ``path`` is, from 0; None for a picture.
     row: int | None
     #: x, y, width and height of the face in pixels of the picture; None if none was looked for.
     box: Box | None = None
@@ -119,7 +119,7 @@ class Output:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise DataError if `path` holds anything but a scoring."""
+        """Raise DataError if ``path`` holds anything but a scoring."""
         if path.exists() and not path.is_dir():
             raise DataError(f"{path}: this is a file, and the output is a folder: choose another name")
         ours = ("_pictures", "_manifest.json")

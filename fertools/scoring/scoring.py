@@ -36,12 +36,12 @@ class Scoring:
     """How to score.
 
     Attributes:
-        model, precision, provider, views: as `fertools.runtime.Predictor` takes them.
+        model, precision, provider, views: as ``fertools.runtime.Predictor`` takes them.
         threads: threads of onnxruntime; None for the processors that this process may use. On Ray also the
             CPUs per actor, where None is 1.
         find_faces: look for faces in each picture, one row per face; else each picture is one cropped face.
-        detector, min_confidence: as `fertools.faces.FaceFinder` takes them.
-        image_column, label_column: columns of a Parquet file, see `fertools.scoring.source.open_source`.
+        detector, min_confidence: as ``fertools.faces.FaceFinder`` takes them.
+        image_column, label_column: columns of a Parquet file, see ``fertools.scoring.source.open_source``.
         engine: ``"local"`` or ``"ray"``.
         address: address of the Ray cluster; None for ``$RAY_ADDRESS``, else a cluster on this machine.
         actors: most actors; None for as many as the cluster's CPUs allow.
@@ -91,20 +91,20 @@ class Scoring:
 def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progress | None = None) -> Summary:
     """Score every image of a source into a folder of Parquet files, or continue with it.
 
-    Memory does not grow with the number of images, except for a data set that `fertools.data` reads as a
-    whole. A part that is already in `out` is not computed again: after an interruption the same call
+    Memory does not grow with the number of images, except for a data set that ``fertools.data`` reads as a
+    whole. A part that is already in ``out`` is not computed again: after an interruption the same call
     continues, and no row is lost or duplicated. An image that cannot be used becomes a row with its error.
 
     Arguments:
-        source: what `fertools.scoring.source.open_source` takes.
-        out: the folder (see `fertools.scoring.output`). On a cluster it must be the same folder on all
+        source: what ``fertools.scoring.source.open_source`` takes.
+        out: the folder (see ``fertools.scoring.output``). On a cluster it must be the same folder on all
             machines; so must the model, and the source unless it is a data set in one file.
         how: the model and the engine; by default the shipped model, on this machine.
         progress: takes the progress.
 
     Raises:
-        DataError: there is no such source, or `out` holds the output of another scoring.
-        FertoolsError: as `Predictor` raises.
+        DataError: there is no such source, or ``out`` holds the output of another scoring.
+        FertoolsError: as ``Predictor`` raises.
     """
     how = how or Scoring()
     import_parquet()

@@ -46,7 +46,7 @@ class Item:
     path: str
     #: Position in the table, from 0; None for a picture.
     row: int | None
-    #: What `fertools.runtime.to_face` takes; None if there is none.
+    #: What ``fertools.runtime.to_face`` takes; None if there is none.
     image: Any
     #: The true label and the split, where they are known.
     truth: str | None = None
@@ -74,7 +74,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A data set in memory, as returned by `fertools.data.read`, in pieces of `size` images."""
+    """A data set in memory, as returned by ``fertools.data.read``, in pieces of ``size`` images."""
 
     name: str
     dataset: Dataset
@@ -200,12 +200,12 @@ def open_source(
     """Detect and open the source of a scoring.
 
     Arguments:
-        source: a data set that `fertools.data.read` reads, a folder of pictures, a list of pictures (.txt or
-            .lst), a Parquet file or a folder of them.
+        source: a data set that ``fertools.data.read`` reads, a folder of pictures, a list of pictures (.txt
+            or .lst), a Parquet file or a folder of them.
         listing: the file to keep the list of a folder's pictures in.
         renew: write that list even if it exists.
         image_column: column of a Parquet file; by default the only one that can hold images.
-        label_column: column of a Parquet file; by default one that `LABEL_COLUMNS` names.
+        label_column: column of a Parquet file; by default one that ``LABEL_COLUMNS`` names.
 
     Raises:
         DataError: the source does not exist, or is none of these.
@@ -411,7 +411,7 @@ def _label_column(source: str, schema: Any, wanted: str | None) -> str | None:
 
 
 def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
-    """Return how a value of a Parquet column becomes an input of `to_face`; None if it holds no images."""
+    """Return how a value of a Parquet column becomes an input of ``to_face``; None if it holds no images."""
     import pyarrow.types as types
 
     if types.is_fixed_size_binary(kind) and kind.byte_width == _PIXELS:
@@ -443,7 +443,7 @@ def _grey(value: bytes) -> Any:
 
 
 def _listed(value: list[int]) -> Any:
-    """Return the pixels of a list; `to_face` refuses what is no image."""
+    """Return the pixels of a list; ``to_face`` refuses what is no image."""
     pixels = np.asarray(value)
     if pixels.size == _PIXELS and pixels.min() >= 0 and pixels.max() <= 255:
         return pixels.astype(np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)

@@ -209,7 +209,7 @@ class Infer:
 
 
 def create(settings: Settings) -> FastAPI:
-    """The ASGI application. Raises as `Predictor` does."""
+    """The ASGI application. Raises as ``Predictor`` does."""
     service = Service(settings)
     app = FastAPI(
         title="fertools",
@@ -321,7 +321,7 @@ def create(settings: Settings) -> FastAPI:
 
 
 def from_environment() -> FastAPI:
-    """Create the application of a worker, as configured by `fertools.serving.serve`."""
+    """Create the application of a worker, as configured by ``fertools.serving.serve``."""
     return create(Settings.from_environment())
 
 
@@ -438,7 +438,7 @@ def _finder(settings: Settings) -> Any:
 
 
 def _spoken(labels: tuple[str, ...], row: list[float]) -> dict[str, Any]:
-    """Return `Prediction.to_dict` of a row."""
+    """Return ``Prediction.to_dict`` of a row."""
     from fertools.runtime import Prediction
 
     return Prediction(tuple(zip(labels, row, strict=True))).to_dict()

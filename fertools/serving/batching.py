@@ -19,7 +19,7 @@ class FullError(FertoolsError):
 
 
 class Batcher:
-    """Runs the network on the waiting images, in a thread of its own, as `Predictor.predict_stream` does.
+    """Runs the network on the waiting images, in a thread of its own, as ``Predictor.predict_stream`` does.
 
     While the network runs, further images arrive, so the batches grow with the load.
 
@@ -27,7 +27,7 @@ class Batcher:
         run: uint8 (n, 48, 48) to float32 (n, 7).
         batch_size: most images per run.
         max_delay: seconds that an image waits for others to share a run; 0 is no wait.
-        capacity: most images between `admit` and `release`.
+        capacity: most images between ``admit`` and ``release``.
         observe: takes the number of images of each run.
     """
 

@@ -29,7 +29,7 @@ _IMAGE: Final = IMAGE_SIZE * IMAGE_SIZE
 
 
 class RefusedError(FertoolsError):
-    """A request that cannot be answered; `status` is the HTTP status."""
+    """A request that cannot be answered; ``status`` is the HTTP status."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
@@ -60,7 +60,7 @@ def metadata(name: str) -> dict[str, Any]:
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """Unpack a compressed body ("gzip" or "deflate") to at most `limit` bytes. Raises RefusedError."""
+    """Unpack a compressed body ("gzip" or "deflate") to at most ``limit`` bytes. Raises RefusedError."""
     if encoding not in ("gzip", "deflate"):
         raise RefusedError(f"Content-Encoding {encoding}: send gzip, deflate or plain bytes", 415)
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
@@ -80,7 +80,7 @@ def parse(body: bytes, length: str | None) -> Request:
 
     Arguments:
         body: what the client sent.
-        length: the header `LENGTH`, None if it was not there.
+        length: the header ``LENGTH``, None if it was not there.
 
     Raises:
         RefusedError: the request is not of the protocol or not for this model.

@@ -17,8 +17,8 @@ class Settings:
     """How to serve a model.
 
     Attributes:
-        model, precision, provider, threads, views: as `fertools.runtime.Predictor` takes them.
-        detector, min_confidence: as `fertools.faces.FaceFinder` takes them, for /predict?find_faces=1.
+        model, precision, provider, threads, views: as ``fertools.runtime.Predictor`` takes them.
+        detector, min_confidence: as ``fertools.faces.FaceFinder`` takes them, for /predict?find_faces=1.
         batch_size: most images per run of the network.
         max_delay: seconds that an image waits for others to share a run.
         queue_size: most images in the service at the same time; more are refused by 503.

@@ -97,7 +97,7 @@ def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: flo
 
     Arguments:
         jobs: name -> job.
-        address: as `fertools.cluster.connected` takes it.
+        address: as ``fertools.cluster.connected`` takes it.
         cpus: that each run reserves.
         gpus: that each run reserves; None is one where the cluster has any and the run may use it.
     """

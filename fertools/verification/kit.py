@@ -207,7 +207,7 @@ def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> D
         result: the file that check.py wrote.
         dataset: the kit's data, if it was not drawn faces.
 
-    Differing answers do not raise: see `DeviceReport.check`.
+    Differing answers do not raise: see ``DeviceReport.check``.
 
     Raises:
         DataError: ``result`` is damaged, of another export, or of other images.

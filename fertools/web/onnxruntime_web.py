@@ -49,7 +49,7 @@ def read_files(
         Name -> content.
 
     Raises:
-        ConfigError: `folder` lacks a file, or has one of another version.
+        ConfigError: ``folder`` lacks a file, or has one of another version.
         WebError: there is no npm, or it failed.
     """
     named = folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)

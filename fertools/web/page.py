@@ -35,7 +35,7 @@ _PACKAGE = Path(fertools.__file__).resolve().parent
 _STRIDES: Final = (8, 16, 32)
 
 
-#: How the page finds and frames faces: as `fertools.faces` does.
+#: How the page finds and frames faces: as ``fertools.faces`` does.
 FRAMING: Final = {"score": YuNet.MIN_CONFIDENCE, "overlap": YuNet.OVERLAP, "template": CLOSE_TEMPLATE}
 
 
@@ -67,7 +67,7 @@ class Page:
     #: Bytes of our own files and the model, and of those of others: onnxruntime-web, the detector.
     ours: int
     others: int
-    #: See `PageParts`.
+    #: See ``PageParts``.
     notes: tuple[str, ...]
 
     @property
@@ -102,16 +102,16 @@ def gather(config: WebConfig, *, say: Callable[[str], None] = lambda message: No
 
 
 def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
-    """Write the page of `model` to `folder`, whole or not at all; an earlier page is replaced.
+    """Write the page of ``model`` to ``folder``, whole or not at all; an earlier page is replaced.
 
     Arguments:
-        parts: what `gather` read.
+        parts: what ``gather`` read.
         model: an .onnx file of an export.
         folder: may be missing or empty, or hold a page.
 
     Raises:
         ModelError: the model cannot be used, or is an .ort file.
-        WebError: `folder` holds something else.
+        WebError: ``folder`` holds something else.
         WriteError: it cannot be written.
     """
     if model.suffix != ".onnx":
@@ -139,7 +139,7 @@ def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise WebError if `folder` holds anything but a page, which would be destroyed."""
+    """Raise WebError if ``folder`` holds anything but a page, which would be destroyed."""
     if folder.exists() and not folder.is_dir():
         raise WebError(f"{folder}: is a file; choose another folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE_FILE).is_file():
