@@ -12,8 +12,6 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"fertools {release}"
 
-# Single backticks are code in our docstrings, as in Markdown.
-default_role = "code"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 # Pages link to files of the repository, which are not part of the site.
