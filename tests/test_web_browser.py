@@ -274,7 +274,7 @@ def test_frames_of_a_camera_flow(launch: Callable[..., Any], address: str, tmp_p
     page.goto(address)
     ready(page)
     page.click("#camera")
-    expect(page.locator("#rate")).to_contain_text("a second", timeout=30_000)
+    expect(page.locator("#rate")).to_contain_text("per second", timeout=30_000)
     expect(page.locator("#label")).not_to_have_text("–")
     seen = "() => document.querySelector('#seen').toDataURL()"
     pictures = set()

@@ -357,7 +357,7 @@ async function follow(current) {
     shown.push(performance.now());
     while (shown[0] < shown.at(-1) - 2000) shown.shift();
     const seconds = (shown.at(-1) - shown[0]) / 1000;
-    if (seconds > 0.5) $("rate").textContent = `${((shown.length - 1) / seconds).toFixed(1)} a second`;
+    if (seconds > 0.5) $("rate").textContent = `${((shown.length - 1) / seconds).toFixed(1)} per second`;
   }
 }
 
