@@ -9,6 +9,7 @@ from typing import Any
 from readme_peers import peers
 
 from fertools.runtime.location import SHIPPED
+from fertools.training.adaptation import Change
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -20,6 +21,8 @@ PEERS = ROOT / "docs" / "peers.json"
 SCENES = ROOT / "docs" / "scenes.json"
 #: Its detectors as a reader knows them.
 DETECTORS = {"haar": "Haar (OpenCV)", "yunet": "YuNet"}
+#: What ``fertools adapt --json`` printed for drawn faces.
+ADAPTED = ROOT / "docs" / "adapt.json"
 
 
 def pages() -> dict[Path, str]:
@@ -30,6 +33,7 @@ def pages() -> dict[Path, str]:
         DOCS / "stress.md": {"measured": on_worse_images()},
         DOCS / "engines.md": {"peers": peers(json.loads(PEERS.read_text()), reports())},
         DOCS / "faces.md": {"scenes": scenes()},
+        DOCS / "training.md": {"adapted": adapted()},
     }
     return {page: _renewed(page.read_text(), blocks) for page, blocks in made.items()}
 
@@ -54,6 +58,13 @@ def chain() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def adapted() -> str:
+    """What ``fertools adapt`` printed."""
+    document = json.loads(ADAPTED.read_text())
+    change = Change(*((document[name]["before"], document[name]["after"]) for name in ("new", "old")))
+    return f"```text\n{change.to_text()}\n```\n"
 
 
 def scenes() -> str:

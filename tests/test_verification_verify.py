@@ -210,7 +210,7 @@ def test_an_int8_file_of_another_export(folder, small_data):
 
 def test_other_data_is_an_error_unless_it_is_meant(small_export, small_data):
     other = dataclasses.replace(small_data, name="other.npz", labels=small_data.labels[::-1].copy())
-    with pytest.raises(DataError, match=r"other\.npz: not the data .* made from, small\.npz .*--other-data"):
+    with pytest.raises(DataError, match=r"other\.npz: not the data .* trained on, small\.npz .*--other-data"):
         verify(small_export, other)
     report = verify(small_export, other, other_data=True)
     assert report.data["name"] == "other.npz"
