@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fertools.tables import text_table
+
 OURS = ("fertools", "onnxruntime")
 
 
@@ -113,7 +115,7 @@ class Report:
             " by threads (t) and batch (b)",
         ]
         for model in self.models:
-            lines += ["", *table(model), ""]
+            lines += ["", table(model), ""]
             lines += [f"{engine}: left out, {why}" for engine, why in model.left_out.items()]
             lines += [f"fertools int8, {in_words(one.threads, one.batch)}: {one}" for one in model.standings]
         lines.append("")
@@ -128,19 +130,21 @@ def in_words(threads: int, batch: int) -> str:
     return f"{'one thread' if threads == 1 else f'{threads} threads'}, batch {batch}"
 
 
-def table(model: Model) -> Iterator[str]:
-    """A line an engine."""
-    times = "".join(f"{f'{speed.threads}t b{speed.batch}':>9}" for speed in model.rows[0].speeds)
-    facts = f"{'MB':>7}{'accuracy':>10}{'agrees':>9}{'start s':>9}{'peak MB':>9}"
-    yield f"{model.name:<25}{'input':<8}{facts}{times}"
-    for row in model.rows:
-        agreement = "-" if row.agreement is None else f"{row.agreement:.2%}"
-        peak = "-" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}"
-        times = "".join(f"{speed.milliseconds / speed.batch:>9.3f}" for speed in row.speeds)
-        yield (
-            f"{row.engine:<25}{row.dtype:<8}{row.bytes / 1e6:>7.2f}{row.accuracy:>10.2%}{agreement:>9}"
-            f"{row.start_seconds:>9.2f}{peak:>9}{times}"
+def table(model: Model) -> str:
+    """One line per engine."""
+    times = (f"{speed.threads}t b{speed.batch}" for speed in model.rows[0].speeds)
+    heads = (model.name, "input", "MB", "accuracy", "agrees", "start s", "peak MB", *times)
+    rows = (
+        (
+            *(row.engine, row.dtype, f"{row.bytes / 1e6:.2f}", f"{row.accuracy:.2%}"),
+            "-" if row.agreement is None else f"{row.agreement:.2%}",
+            f"{row.start_seconds:.2f}",
+            "-" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
+            *(f"{speed.milliseconds / speed.batch:.3f}" for speed in row.speeds),
         )
+        for row in model.rows
+    )
+    return text_table(heads, rows, left=(0, 1))
 
 
 def standings(rows: Sequence[Row]) -> Iterator[Standing]:

@@ -21,6 +21,7 @@ from fertools.data import Split
 from fertools.evaluation import accuracy
 from fertools.export.quantization import QuantizeConfig
 from fertools.processor import int8_features, processor
+from fertools.tables import text_table
 from fertools.verification.gates import agreement, largest_difference
 from fertools.verification.timing import can_pin, interleaved, one_processor
 
@@ -109,12 +110,15 @@ def measure(file: Path, train: Split, validation: Split) -> list[Row]:
 
 def print_table(rows: list[Row], images: int) -> None:
     print(f"{processor()[0]} ({', '.join(int8_features())}), {images:,} validation images")
-    print(f"{'':<36}{'MB':>7}{'agreement':>11}{'max diff':>10}{'accuracy':>10}{'ms':>8}{'time':>7}")
-    for row in rows:
-        print(
-            f"{row.variant:<36}{row.bytes / 1e6:>7.2f}{row.agreement:>11.2%}{row.difference:>10.3f}"
-            f"{row.accuracy:>10.2%}{row.milliseconds:>8.2f}{row.time_ratio:>7.2f}"
+    heads = ("", "MB", "agreement", "max diff", "accuracy", "ms", "time")
+    cells = (
+        (
+            *(row.variant, f"{row.bytes / 1e6:.2f}", f"{row.agreement:.2%}", f"{row.difference:.3f}"),
+            *(f"{row.accuracy:.2%}", f"{row.milliseconds:.2f}", f"{row.time_ratio:.2f}"),
         )
+        for row in rows
+    )
+    print(text_table(heads, cells))
 
 
 def main() -> None:

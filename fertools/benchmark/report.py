@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fertools.files import replacing
+from fertools.tables import text_table
+
+FILES = ("file", "provider", "MB", "start s", "peak MB")
+SPEEDS = ("file", "batch", "p50 ms", "p95 ms", "images/s", "x float32", "of peak")
 
 
 @dataclass(frozen=True)
@@ -72,26 +76,26 @@ class Benchmark:
             f" {self.multiply_adds / 1e6:.1f}M multiply-adds per image",
             f"{self.processor}{features}, {self.pool}",
             "",
-            f"{'file':<18}{'provider':<24}{'MB':>7}{'start s':>9}{'peak MB':>9}",
-        ]
-        for file in self.files:
-            peak = "-" if file.peak_bytes is None else f"{file.peak_bytes / 1e6:.0f}"
-            lines.append(
-                f"{file.file:<18}{file.provider:<24}{file.bytes / 1e6:>7.2f}"
-                f"{file.start_seconds:>9.2f}{peak:>9}"
-            )
-        lines += [
+            text_table(FILES, map(_cells, self.files), left=(0, 1)),
             "",
-            f"{'file':<18}{'batch':>6}{'p50 ms':>10}{'p95 ms':>10}"
-            f"{'images/s':>10}{'x float32':>11}{'of peak':>9}",
+            text_table(SPEEDS, map(_speed_cells, self.speeds)),
         ]
-        for row in self.speeds:
-            ratio = "-" if row.times_float32 is None else f"{row.times_float32:.2f}"
-            lines.append(
-                f"{row.file:<18}{row.batch:>6}{row.p50_milliseconds:>10.3f}{row.p95_milliseconds:>10.3f}"
-                f"{row.images_per_second:>10.0f}{ratio:>11}{row.share_of_peak:>9.0%}"
-            )
         return "\n".join(lines)
+
+
+def _cells(file: FileFacts) -> tuple[str, ...]:
+    peak = "-" if file.peak_bytes is None else f"{file.peak_bytes / 1e6:.0f}"
+    return file.file, file.provider, f"{file.bytes / 1e6:.2f}", f"{file.start_seconds:.2f}", peak
+
+
+def _speed_cells(row: Speed) -> tuple[str, ...]:
+    """Format a row in the order of ``SPEEDS``."""
+    return (
+        *(row.file, str(row.batch), f"{row.p50_milliseconds:.3f}", f"{row.p95_milliseconds:.3f}"),
+        f"{row.images_per_second:.0f}",
+        "-" if row.times_float32 is None else f"{row.times_float32:.2f}",
+        f"{row.share_of_peak:.0%}",
+    )
 
 
 def benchmark_figure(found: Benchmark, path: Path) -> None:

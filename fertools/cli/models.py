@@ -10,10 +10,9 @@ import click
 from fertools.cli.common import emit, json_option, talk
 from fertools.models import NETWORKS, Network, build
 from fertools.models.measured import Measured, measured
+from fertools.tables import text_table
 
 HEADER = ("name", "parameters", "multiply-adds", "input", "published", "measured here, validation / test")
-#: The columns that hold numbers.
-RIGHT = (1, 2)
 
 
 @click.group(invoke_without_command=True)
@@ -32,15 +31,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         emit([_document(network, runs.get(network.name, [])) for network in NETWORKS.values()])
         return
-    rows = [HEADER]
-    rows += [_row(network, runs.get(network.name, [])) for network in NETWORKS.values()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if place in RIGHT else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+    rows = [_row(network, runs.get(network.name, [])) for network in NETWORKS.values()]
+    click.echo(text_table(HEADER, rows, left=(0, 3, 4, 5)))
     talk("Next: fertools models show NAME, or fertools train --model NAME --recipe original")
 
 

@@ -14,6 +14,9 @@ from fertools.cli.common import default_source, emit, json_option, precision_opt
 from fertools.errors import DataError
 from fertools.evaluation import open_network
 from fertools.evaluation.stress import Stress, stress
+from fertools.tables import text_table
+
+HEADER = ("change", "severities, mild to severe", "mild", "middle", "severe", "mean", "points")
 
 
 @click.command()
@@ -78,27 +81,20 @@ def _progress(steps: Iterable[Any], count: int) -> Iterable[Any]:
 
 
 def _print(found: Stress) -> None:
-    """Return the table, worst change first."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-    console.print(f"{found.data}, {found.split} split, {found.images:,} images", markup=False)
-    table = Table("change", "severities, mild to severe", box=None, pad_edge=False)
-    for heading in ("mild", "middle", "severe", "mean", "points"):
-        table.add_column(heading, justify="right")
-    for change in sorted(found.changes, key=lambda each: each.mean):
-        severities = ", ".join(f"{value:g}" for value in change.severities)
-        table.add_row(
+    """Print the table, worst change first."""
+    rows = [
+        (
             change.name,
-            f"{severities} {change.unit}",
-            *(f"{value:.1%}" for value in change.accuracies),
-            f"{change.mean:.1%}",
+            f"{', '.join(f'{value:g}' for value in change.severities)} {change.unit}",
+            *(f"{value:.1%}" for value in (*change.accuracies, change.mean)),
             f"{100 * (change.mean - found.clean):+.1f}",
         )
-    console.print(table)
-    console.print()
-    console.print(f"clean     {found.clean:7.2%}")
-    console.print(
+        for change in sorted(found.changes, key=lambda each: each.mean)
+    ]
+    click.echo(f"{found.data}, {found.split} split, {found.images:,} images")
+    click.echo(text_table(HEADER, rows, left=(0, 1)))
+    click.echo()
+    click.echo(f"clean     {found.clean:7.2%}")
+    click.echo(
         f"stressed  {found.mean:7.2%}   mean of the changes, {found.points_lost:.2f} points below clean"
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from fertools.contract import LABELS
 from fertools.data.dataset import SPLITS, Dataset
+from fertools.tables import text_table
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,9 @@ class Inspection:
     def to_text(self) -> str:
         """Return a table and a list for a terminal, without a final newline."""
         head = f"{self.name}: {self.rows:,} images, {self.distinct:,} distinct"
-        width = max(len(label) for label in LABELS)
-        table = [" " * width + "".join(f"{split:>12}" for split in SPLITS)]
-        for label in LABELS:
-            table.append(
-                f"{label:<{width}}" + "".join(f"{self.counts[split][label]:>12,}" for split in SPLITS)
-            )
         totals = (sum(self.counts[split].values()) for split in SPLITS)
-        table.append(f"{'all':<{width}}" + "".join(f"{total:>12,}" for total in totals))
+        rows = [(label, *(f"{self.counts[split][label]:,}" for split in SPLITS)) for label in LABELS]
+        table = text_table(("", *SPLITS), [*rows, ("all", *(f"{total:,}" for total in totals))])
         facts = [f"repeated within {split}: {count:,}" for split, count in self.repeated.items()]
         facts += [f"identical images, {pair}: {count:,}" for pair, count in self.shared.items()]
         facts += [
@@ -62,7 +58,7 @@ class Inspection:
             f"groups of identical images with conflicting labels: {self.conflicts:,}",
         ]
         facts += [*self.notes, f"fingerprint: {self.fingerprint}"]
-        return "\n".join([head, "", *table, "", *facts])
+        return "\n".join([head, "", table, "", *facts])
 
 
 def inspect(dataset: Dataset) -> Inspection:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fertools.contract import LABELS
+from fertools.tables import text_table
 
 #: Bins of the calibration error, as in Guo et al. 2017.
 BINS = 15
@@ -61,22 +62,16 @@ class Evaluation:
 
     def to_text(self) -> str:
         """Tables for a terminal."""
-        short = [label[:8] for label in LABELS]
-        lines = [
-            self.headline(),
-            "",
-            f"{'class':<10}{'precision':>10}{'recall':>10}{'F1':>10}{'images':>8}",
-        ]
-        lines += [
-            f"{c.label:<10}{c.precision:>10.2%}{c.recall:>10.2%}{c.f1:>10.2%}{c.support:>8}"
+        scores = [
+            (c.label, f"{c.precision:.2%}", f"{c.recall:.2%}", f"{c.f1:.2%}", str(c.support))
             for c in self.classes
         ]
-        lines += ["", "true \\ predicted " + "".join(f"{name:>9}" for name in short)]
-        lines += [
-            f"{label:<17}" + "".join(f"{count:>9}" for count in row)
-            for label, row in zip(LABELS, self.confusion, strict=True)
-        ]
-        return "\n".join(lines)
+        confusion = [(label, *map(str, row)) for label, row in zip(LABELS, self.confusion, strict=True)]
+        tables = (
+            text_table(("class", "precision", "recall", "F1", "images"), scores),
+            text_table(("true \\ predicted", *LABELS), confusion),
+        )
+        return "\n\n".join([self.headline(), *tables])
 
 
 def accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:

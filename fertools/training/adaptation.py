@@ -18,6 +18,7 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import DataError, ModelError
 from fertools.reading import read_text
+from fertools.tables import text_table
 from fertools.training.config import TrainConfig
 from fertools.training.distillation import DistillConfig
 
@@ -118,12 +119,12 @@ class Change:
 
     def to_text(self) -> str:
         """A table for a terminal."""
-        lines = [f"{'validation accuracy':<22}{'before':>9}{'after':>9}{'points':>9}"]
-        for name, pair in (("new faces", self.new), ("old faces", self.old)):
-            if pair is not None:
-                before, after = pair
-                lines.append(f"{name:<22}{before:>9.2%}{after:>9.2%}{100 * (after - before):>+9.2f}")
-        return "\n".join(lines)
+        rows = [
+            (name, f"{pair[0]:.2%}", f"{pair[1]:.2%}", f"{100 * (pair[1] - pair[0]):+.2f}")
+            for name, pair in (("new faces", self.new), ("old faces", self.old))
+            if pair is not None
+        ]
+        return text_table(("validation accuracy", "before", "after", "points"), rows)
 
 
 def measure_change(base: Base, adapted: Path, new: Dataset, old: Dataset | None) -> Change:

@@ -17,6 +17,7 @@ from fertools.contract import LABELS
 from fertools.errors import RunError
 from fertools.files import replacing
 from fertools.models import find
+from fertools.tables import text_table
 from fertools.training.config import TrainConfig
 from fertools.training.provenance import label
 from fertools.training.run import Epoch, Run, best_epoch, open_runs
@@ -132,15 +133,11 @@ class Comparison:
 
     def to_text(self) -> str:
         """A table for a terminal."""
-        rows = [["", "epochs", *(head for head, _, _ in COLUMNS), "parameters", "time", ""]]
-        rows += [_cells(entry) for entry in self.entries]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        heads = ["", "epochs", *(head for head, _, _ in COLUMNS), "parameters", "time", ""]
         several = any(len(entry.histories) > 1 for entry in self.entries)
-        lines = ["Validation split" + (", mean ± standard deviation of seeds" if several else "")]
-        for name, *figures, note in rows:
-            padded = [f"{figure:>{width}}" for figure, width in zip(figures, widths[1:], strict=False)]
-            lines.append("  ".join([f"{name:<{widths[0]}}", *padded, note]).rstrip())
-        return "\n".join(lines)
+        title = "Validation split" + (", mean ± standard deviation of seeds" if several else "")
+        rows = text_table(heads, map(_cells, self.entries), left=(0, len(heads) - 1))
+        return f"{title}\n{rows}"
 
 
 def _cells(entry: Entry) -> list[str]:

@@ -35,6 +35,7 @@ from fertools.files import file_facts, replacing, write_json, write_text
 from fertools.processor import processor
 from fertools.reading import read_text, reason
 from fertools.runtime.location import model_files
+from fertools.tables import text_table
 from fertools.verification.check import SCHEMA
 from fertools.verification.gates import agreement, largest_difference
 
@@ -114,18 +115,19 @@ class DeviceReport:
 
     def to_text(self) -> str:
         """A table for a terminal."""
-        lines = [
+        head = (
             f"{self.processor} ({self.machine}), onnxruntime {self.onnxruntime}, {self.provider},"
-            f" {self.threads} thread{'s' if self.threads > 1 else ''}, {self.images} images",
-            "",
-            f"{'':<20}{'same class':>11}{'largest difference':>20}{'ms/image':>10}",
-        ]
-        for row in self.rows:
-            verdict = "" if row.passed else "  BROKEN"
-            lines.append(
-                f"{row.file:<20}{row.agreement:>11.2%}{row.difference:>20.1e}{row.milliseconds:>10.2f}{verdict}"
+            f" {self.threads} thread{'s' if self.threads > 1 else ''}, {self.images} images"
+        )
+        rows = [
+            (
+                *(row.file, f"{row.agreement:.2%}", f"{row.difference:.1e}", f"{row.milliseconds:.2f}"),
+                "" if row.passed else "BROKEN",
             )
-        return "\n".join(lines)
+            for row in self.rows
+        ]
+        heads = ("", "same class", "largest difference", "ms/image", "")
+        return f"{head}\n\n{text_table(heads, rows, left=(0, 4))}"
 
 
 def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, images: int = IMAGES) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fertools.errors import GateError
 from fertools.evaluation import Evaluation
+from fertools.tables import text_table
 from fertools.verification.gates import Gate, Probabilities, State
 
 
@@ -87,7 +88,8 @@ class Report:
         heading = f"{self.data['name']}, {self.split} split, {self.images:,} images"
         if self.data["fingerprint"] != self.trained_on["fingerprint"]:
             heading += f" (trained on other data: {self.trained_on['name']})"
-        return "\n".join([heading, "", *table(self), "", *map(str, self.gates)])
+        table = text_table(HEADINGS, map(cells, self.rows))
+        return "\n".join([heading, "", table, "", *map(str, self.gates)])
 
 
 class BrokenGateError(GateError):
@@ -133,19 +135,6 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.bytes / 1e6:.2f}",
         "-" if row.milliseconds is None else f"{row.milliseconds:.2f}",
     )
-
-
-def table(report: Report) -> list[str]:
-    """The lines of the table, aligned."""
-    lines = [HEADINGS, *(cells(row) for row in report.rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
-    return [
-        "  ".join(
-            [line[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        )
-        for line in lines
-    ]
 
 
 def _finite(value: Any) -> Any:
