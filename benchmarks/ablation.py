@@ -1,4 +1,4 @@
-"""Change one thing of a training recipe at a time, and write what becomes of the accuracy.
+"""Change one thing of a training recipe at a time, and write how the accuracy changes.
 
     python benchmarks/ablation.py fer2013.csv --out ablation
 
@@ -22,8 +22,7 @@ from fertools.training.comparison import compare, comparison_figure
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-#: The recipe that the search began with, as far as it is varied: it must stay what it was when the defaults
-#: change.
+#: The options of the starting recipe that are varied, spelled out because the defaults may change.
 START = (
     "--optimizer sgd --learning-rate 0.05 --schedule cosine --weight-decay 0.002 --label-smoothing 0.1"
     " --augmentation light --mixup 0 --ema 0.999"
@@ -82,7 +81,7 @@ def main() -> None:
 
 
 def summed_up(study: Study, changes: tuple[Change, ...], folder: Path) -> list[Result]:
-    """What came of the finished runs, with the picture drawn; nothing where the first is not finished."""
+    """Return the outcomes of the finished runs and draw the picture; nothing if the first is unfinished."""
     finished = [
         change
         for change in changes

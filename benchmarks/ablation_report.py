@@ -9,10 +9,10 @@ from fertools.training.comparison import Entry
 
 @dataclass(frozen=True)
 class Change:
-    """What a run does otherwise than the first one of its study."""
+    """How a run differs from the first one of its study."""
 
     name: str
-    #: Of the command line.
+    #: Command-line options.
     options: str = ""
     command: str = "train"
 
@@ -24,7 +24,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Study:
-    """What is common to runs of one network and length; the first is what the others are compared with."""
+    """What runs of one network and length have in common; the others are compared with the first."""
 
     name: str
     model: str
@@ -40,7 +40,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: accuracies as shares and losses in nats, of PublicTest if nothing else is said."""
+    """Results of a run: accuracies as shares and losses in nats, on PublicTest unless stated otherwise."""
 
     name: str
     options: str
@@ -48,13 +48,13 @@ class Outcome:
     best_accuracy: float
     best_epoch: int
     best_loss: float
-    #: Of the last epoch, as it learned: with dropout and augmentation.
+    #: In the last epoch while training: with dropout and augmentation.
     training_accuracy: float
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a study, as far as its runs are finished."""
+    """Results of the finished runs of a study."""
 
     study: Study
     outcomes: tuple[Outcome, ...]
@@ -83,7 +83,7 @@ class Ablation:
 
 
 def outcome_of(change: Change, entry: Entry) -> Outcome:
-    """What the one run of ``entry`` came to."""
+    """Return the results of the one run of ``entry``."""
     (summary,), (history,) = entry.summaries, entry.histories
     return Outcome(
         name=change.name,
@@ -141,7 +141,7 @@ def _section(result: Result) -> list[str]:
 
 
 def _on_seeds(result: Result) -> str:
-    """How far other seeds of the first run lie apart, if there are any."""
+    """Describe how far apart the seeds of the first run are, if there are several."""
     base = result.outcomes[0]
     seeds = [base, *(each for each in result.outcomes if each.name.startswith(f"{base.name}, seed "))]
     if len(seeds) == 1:

@@ -13,7 +13,7 @@ from fertools.models.network import Published
 from fertools.training import Run
 from fertools.training.comparison import Summary
 
-#: What every network here is trained by.
+#: The recipe that trains every network here.
 RECIPE = "original"
 INTRODUCTION = """\
 # Published networks, measured
@@ -35,7 +35,7 @@ the images that the published one was measured on. What was not trained here has
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of training one network; accuracies are shares."""
+    """Results of training one network; accuracies are shares."""
 
     network: str
     recipe: str
@@ -77,7 +77,7 @@ class Baselines:
 
 
 def read_outcome(run: Run, export: Path) -> Outcome:
-    """What a run and its export tell."""
+    """Return the results of a run and its export."""
     summary, facts = Summary.of(run.history()), run.facts
     file = export / contract.REPORT_FILE
     rows = []
@@ -103,7 +103,7 @@ def read_outcome(run: Run, export: Path) -> Outcome:
 
 
 def measured_there(published: Published, outcome: Outcome) -> float | None:
-    """The measured accuracy on the images of a published one, None where those are not ours."""
+    """Return the accuracy measured on the images of a published result, None if ours are others."""
     test = outcome.test.get("keras")
     found = {"PublicTest": outcome.best_validation, "PrivateTest": test}
     if test is not None:  # the two splits are equally large

@@ -1,12 +1,12 @@
-"""Train, export and verify the published networks, and write what came of it beside what was published.
+"""Train, export and verify the published networks, and write the results beside the published ones.
 
     python benchmarks/baselines.py fer2013.csv --out baselines
 
 Every training of ``TRAININGS`` is a ``fertools train --recipe original``, for as many epochs as two CPU cores
-make in a day's work, followed by a ``fertools export --quantize``, which verifies the files on the test
-split; then a ``fertools sweep`` of learning rates. What is finished in the folder is not done again, and what
-was interrupted goes on. With --no-training, the page is written from what is there. It is docs/baselines.md
-with its pictures, and docs/baselines.json its figures; ``fertools models`` shows them too, from
+can do in a day, followed by a ``fertools export --quantize``, which verifies the files on the test split;
+then a ``fertools sweep`` of learning rates. Finished runs in the folder are kept, and interrupted ones
+continue. With --no-training, the page is written from what is there: docs/baselines.md with its pictures.
+Its figures are in docs/baselines.json; ``fertools models`` shows them too, from
 fertools/models/measured.json. Needs the extra ``train``.
 """
 

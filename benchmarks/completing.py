@@ -1,4 +1,4 @@
-"""What benchmarks that train share: their options, and doing what is left to do of their runs."""
+"""Shared by the benchmarks that train: their options, and completing unfinished runs."""
 
 import argparse
 import shlex
@@ -11,7 +11,7 @@ from fertools.training import Run
 
 
 def read_options(description: str, out: str) -> argparse.Namespace:
-    """The words on the command line; ``out`` is the help of --out."""
+    """Parse the command line; ``out`` is the help of --out."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,7 +31,7 @@ def fertools(*words: object) -> int:
 
 
 def complete(run: Path, source: str, *words: object) -> bool:
-    """Begin a run with the command ``words``, or go on with it. Returns whether it is finished."""
+    """Start a run with the command ``words``, or continue it. Returns whether it is finished."""
     if not is_run(run):
         return not fertools(*words, "--data", source, "--out", run)
     return Run(run).finished or not fertools("train", "--resume", run, "--data", source)

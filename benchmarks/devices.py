@@ -1,11 +1,11 @@
-"""The kit of an export on emulated devices, as a user runs it on a real one, and read back.
+"""Run the kit of an export on emulated devices, as on a real one, and judge the results.
 
     apt-get install qemu-user mmdebstrap
     python benchmarks/devices.py exported/compact --work devices
 
 ``fertools verify EXPORT --kit`` writes the kit; its check.py runs in a bare virtual environment here (numpy
 and onnxruntime alone), and on the processors that QEMU emulates; ``fertools verify EXPORT --device`` judges
-each result. Emulation is slow: the milliseconds say nothing of the device. The exit code is 1 if a gate
+each result. Emulation is slow: the milliseconds say nothing about the device. The exit code is 1 if a gate
 breaks.
 """
 
@@ -30,7 +30,7 @@ def say(message: str) -> None:
 
 
 def bare(work: Path) -> list[str]:
-    """A Python that has numpy and onnxruntime and nothing else."""
+    """Return the command of a Python that has only numpy and onnxruntime."""
     folder = work / "bare"
     if not folder.exists():
         say(f"installing {' and '.join(PACKAGES)} into {folder}")
@@ -41,7 +41,7 @@ def bare(work: Path) -> list[str]:
 
 
 def pythons(work: Path, names: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """What to call a place, and the command of its Python."""
+    """Yield the name of each place and the command of its Python."""
     yield "bare environment", bare(work)
     emulator = Emulator(work, np.zeros((1, 48, 48), np.uint8), say)
     for name in names:

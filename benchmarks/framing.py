@@ -1,10 +1,10 @@
-"""Where detectors see the faces of FER2013: the constants of fertools/faces/framing.py.
+"""Measure where detectors find the faces of FER2013: the constants of fertools/faces/framing.py.
 
     python benchmarks/framing.py fer2013.csv --detector face_detection_yunet_2023mar.onnx
 
-Training images are enlarged four times, with their outermost pixels repeated around them by half a side, for
-a detector wants more than a face. Prints, in pixels of the 48x48 frame, the medians and the middle halves of
-the surest box and of the landmarks. Needs the extra ``faces``.
+Training images are enlarged four times, with their outermost pixels repeated around them by half a side,
+because a detector needs more than the face. Prints, in pixels of the 48x48 frame, the medians and the middle
+halves of the most confident box and of the landmarks. Needs the extra ``faces``.
 """
 
 import argparse
@@ -26,18 +26,18 @@ SIDE = 48
 
 @dataclass(frozen=True)
 class Framing:
-    """What a detector says of FER2013's faces; arrays have the quartiles (3, ...) in pixels of the frame."""
+    """Where a detector finds FER2013's faces; arrays hold quartiles (3, ...) in pixels of the frame."""
 
     images: int
     found: int
     #: (3, 4): x, y, width, height.
     box: npt.NDArray[np.float64]
-    #: (3, 5, 2), or None of a detector without.
+    #: (3, 5, 2), or None if the detector has none.
     landmarks: npt.NDArray[np.float64] | None
 
 
 def measure(detector: Detector, images: npt.NDArray[np.uint8]) -> Framing:
-    """Run a detector on uint8 images (n, 48, 48); of several boxes the surest counts."""
+    """Run a detector on uint8 images (n, 48, 48); only the most confident box counts."""
     answers = [best for image in images if (best := surest(detector, image)) is not None]
     boxes = np.array([answer.box for answer in answers]) / ENLARGED - [BORDER, BORDER, 0, 0]
     marks = [answer.landmarks for answer in answers if answer.landmarks is not None]
@@ -51,7 +51,7 @@ def measure(detector: Detector, images: npt.NDArray[np.uint8]) -> Framing:
 
 
 def surest(detector: Detector, image: npt.NDArray[np.uint8]) -> Detection | None:
-    """The detection of most confidence, in pixels of the enlarged image with its border."""
+    """Return the most confident detection, in pixels of the enlarged image with its border."""
     side = SIDE * ENLARGED
     large = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
     padded = np.pad(large, BORDER * ENLARGED, mode="edge")
@@ -62,7 +62,7 @@ def surest(detector: Detector, image: npt.NDArray[np.uint8]) -> Detection | None
 
 
 def sample(images: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-    """So many images, evenly from all that are not blank."""
+    """Return ``count`` images, evenly spaced among those that are not blank."""
     lively = images[images.std(axis=(1, 2)) > 1]
     return lively[np.linspace(0, len(lively) - 1, count).astype(int)]
 

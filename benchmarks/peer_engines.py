@@ -1,11 +1,11 @@
-"""The engines that benchmarks/peers.py compares, and the process in which one of them works.
+"""The engines that benchmarks/peers.py compares, and the process that runs one of them.
 
     python benchmarks/peer_engines.py JOB
 
 JOB is JSON: "engine" (a name in ENGINES), its "file", "work" (the folder with the images), "threads",
 "batches", and whether to "answer" all images. Prints two lines: after the first prediction the peak memory
-in bytes, and at the end batch size -> seconds of each call. Until the first prediction little more than numpy
-and the engine is imported. The threads stay on as many processors as there are of them.
+in bytes, and at the end batch size -> seconds of each call. Before the first prediction little more than
+numpy and the engine is imported. The process is pinned to as many processors as it has threads.
 """
 
 import json
@@ -22,7 +22,7 @@ from peer_files import ANSWERS, IMAGES, LITERT_FILE, LITERT_INT8_FILE, MNN_FILE,
 from fertools.contract import IMAGE_SIZE, INPUT_NAME, INT8_FILE, KERAS_FILE, ONNX_FILE, OUTPUT_NAME, PIXEL_MAX
 from fertools.memory import peak_memory
 
-#: Calls that are timed in one process at most.
+#: Maximum number of timed calls per process.
 CALLS = 200
 SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 1)
 
@@ -36,19 +36,19 @@ class Engine:
 
     family: str
     precision: str
-    #: What it loads: a file of the export folder, or one that is made of these.
+    #: The file to load: one of the export folder, or one made from these.
     file: str
     #: (file, threads, batch) -> the network for batches of that size.
     open: Callable[[str, int, int], Network]
-    #: Other packages than those of the extra ``train`` that it takes.
+    #: Packages that it needs besides those of the extra ``train``.
     packages: tuple[str, ...] = ()
-    #: A function of ``peer_files`` that makes the file, if it is not in the export folder.
+    #: The function of ``peer_files`` that makes the file, if the export has none.
     maker: str | None = None
-    #: Of the images that it is given: uint8 0..255, or float32 0..1 where it takes nothing else.
+    #: Type of its input images: uint8 0..255, or float32 0..1 if it accepts nothing else.
     dtype: str = "uint8"
 
     def natural(self, images: np.ndarray) -> np.ndarray:
-        """What the engine is given for uint8 (n, 48, 48): (n, 48, 48, 1). It is not part of the time."""
+        """Convert uint8 (n, 48, 48) to the engine's input (n, 48, 48, 1); this is not timed."""
         pixels = images[..., None]
         return pixels if self.dtype == "uint8" else pixels.astype(np.float32) / np.float32(PIXEL_MAX)
 
@@ -96,7 +96,7 @@ def open_tf_function(file: str, threads: int, batch: int) -> Network:
 
 
 def open_litert(file: str, threads: int, batch: int) -> Network:
-    """XNNPACK, which it takes by itself, on a graph of fixed shape."""
+    """Open a graph of fixed shape; LiteRT uses XNNPACK by default."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(sized(Path(file), batch)), num_threads=threads)
@@ -112,9 +112,9 @@ def open_litert(file: str, threads: int, batch: int) -> Network:
 
 
 def open_openvino(precision: str | None = None) -> Callable[[str, int, int], Network]:
-    """``precision`` is that of the float operations, by OpenVINO's name; None leaves it to OpenVINO.
+    """Return an opener; ``precision`` is that of the float operations, by OpenVINO's name.
 
-    That takes bf16 where the processor has it, also for what is left in float around int8.
+    None leaves it to OpenVINO, which uses bf16 where the processor has it, also for the float parts of int8.
     """
 
     def open_network(file: str, threads: int, batch: int) -> Network:
@@ -156,7 +156,7 @@ def open_mnn(file: str, threads: int, batch: int) -> Network:
 
 LITERT, OPENVINO = ("ai_edge_litert",), ("openvino",)
 
-#: By the names that they have in the tables, in their order.
+#: Name in the tables -> engine, in the order of the tables.
 ENGINES = {
     "Keras predict": Engine("Keras", "float32", KERAS_FILE, open_keras_predict, dtype="float32"),
     "tf.function": Engine("tf.function", "float32", KERAS_FILE, open_tf_function, dtype="float32"),
@@ -171,19 +171,19 @@ ENGINES = {
     "OpenVINO int8 (our file)": Engine("OpenVINO", "int8", INT8_FILE, open_openvino(), OPENVINO),
     "onnxruntime fp32": Engine("onnxruntime", "float32", ONNX_FILE, open_onnxruntime),
     "fertools fp32": Engine("fertools", "float32", ONNX_FILE, open_fertools),
-    # A plain session.run, to show what our Python adds: the two take turns one after the other.
+    # A plain session.run, to show the overhead of our Python: the two run one after the other.
     "onnxruntime int8": Engine("onnxruntime", "int8", INT8_FILE, open_onnxruntime),
     "fertools int8": Engine("fertools", "int8", INT8_FILE, open_fertools),
 }
 
 
 def answers(engine: Engine, network: Network, images: np.ndarray, batch: int) -> np.ndarray:
-    """Probabilities (n, 7) of all images; the last batch is filled up."""
+    """Return the probabilities (n, 7) of all images; the last batch is padded."""
     rows = []
     for start in range(0, len(images), batch):
         piece = images[start : start + batch]
         given = engine.natural(np.resize(piece, (batch, *piece.shape[1:])))
-        rows.append(np.array(network(given))[: len(piece)])  # a copy: some answer in the same memory again
+        rows.append(np.array(network(given))[: len(piece)])  # a copy: engines may reuse the memory
     return np.concatenate(rows)
 
 
@@ -191,7 +191,7 @@ def main(job: dict[str, Any]) -> None:
     threads, file, work = job["threads"], job["file"], Path(job["work"])
     if hasattr(os, "sched_setaffinity"):  # before any thread starts
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    # What engines print goes to stderr from here on.
+    # From here on, what engines print goes to stderr.
     with os.fdopen(os.dup(1), "w") as output:
         os.dup2(2, 1)
         engine = ENGINES[job["engine"]]

@@ -1,4 +1,4 @@
-"""Accuracy against latency of all models in all engines, as a picture."""
+"""Plot accuracy against latency of all models in all engines."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,17 +17,17 @@ MARKERS = {
     "onnxruntime": "X",
     "fertools": "o",
 }
-#: Inches: the picture's width and height, and from one label to the next.
+#: Width and height of the picture, and the distance between labels, in inches.
 SIZE, STEP = (11, 7), 0.2
-#: How far labels and picture reach beyond the points, as shares of the range of the accuracies.
+#: How far labels and picture extend beyond the points, as shares of the accuracy range.
 RAIL, MARGIN = 0.15, 0.7
 
 
 def peers_figure(report: Report, path: Path) -> None:
     """Draw the test accuracy over the milliseconds of a call in the first setting, as a PNG at ``path``.
 
-    Colours are models, markers are engines, int8 is filled. Each point has its engine's name beside it: above
-    for the most accurate model, below for the others.
+    Colours are models, markers are engines, int8 is filled. Each point is labelled with its engine: above for
+    the most accurate model, below for the others.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, PercentFormatter
@@ -81,7 +81,7 @@ def peers_figure(report: Report, path: Path) -> None:
 
 
 def spread(places: Sequence[float], step: float) -> Iterator[float]:
-    """Ascending places, moved as a whole and apart until they are ``step`` from each other."""
+    """Move ascending places apart until they are at least ``step`` from each other, keeping their mean."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + step) if moved else place)

@@ -1,9 +1,9 @@
-"""Makes the files that other engines than onnxruntime load, from those of an export folder.
+"""Make the files that engines other than onnxruntime load, from those of an export folder.
 
     python benchmarks/peer_files.py MAKER FOLDER WORK BATCH...
 
-MAKER is a function below, FOLDER the export, WORK where the files go and where the images are that calibrate
-int8. A process of its own for each, since converters print, and may end the process.
+MAKER is a function below, FOLDER the export, WORK the folder for the files, with the images that calibrate
+int8. Each runs in its own process, because converters print and may exit.
 """
 
 import sys
@@ -17,14 +17,14 @@ from fertools.contract import IMAGE_SIZE, KERAS_FILE, ONNX_FILE, PIXEL_MAX
 
 #: In the work folder: uint8 (n, 48, 48) to calibrate on and to measure on, and the answers, float32 (n, 7).
 CALIBRATION, IMAGES, ANSWERS = "calibration.npy", "images.npy", "answers.npy"
-#: Files with a graph of fixed batch size have it in their name.
+#: Stands for the batch size in the name of a file with a fixed one.
 BATCH = "{batch}"
 LITERT_FILE, LITERT_INT8_FILE = f"litert-{BATCH}.tflite", f"litert-int8-{BATCH}.tflite"
 NNCF_FILE, MNN_FILE = "nncf.xml", "mnn.mnn"
 
 
 def sized(file: Path, batch: int) -> Path:
-    """The file for batches of one size."""
+    """Return the file for batches of one size."""
     return file.with_name(file.name.replace(BATCH, str(batch)))
 
 
@@ -34,7 +34,7 @@ def litert(folder: Path, work: Path, batches: list[int]) -> None:
 
 
 def litert_int8(folder: Path, work: Path, batches: list[int]) -> None:
-    """All int8 but for the probabilities, which LiteRT gives as float32, in steps of 1/256."""
+    """Quantize everything to int8 except the probabilities, float32 in steps of 1/256."""
     import tensorflow as tf
 
     images = np.load(work / CALIBRATION)
@@ -48,7 +48,7 @@ def litert_int8(folder: Path, work: Path, batches: list[int]) -> None:
 
 
 def litert_converter(folder: Path, batch: int) -> Any:
-    """For a graph of fixed batch size: a free one needs operators that XNNPACK leaves to slower kernels."""
+    """Convert with a fixed batch size: a free one needs operators that XNNPACK leaves to slower kernels."""
     from fertools.backend import import_keras
     from fertools.models.inference import load
 
@@ -61,14 +61,14 @@ def litert_converter(folder: Path, batch: int) -> Any:
 
 
 def scaled(images: np.ndarray, batch: int) -> Iterator[list[np.ndarray]]:
-    """The images as the network takes them; the last batch is filled up from the first images."""
+    """Yield batches as the network's input; the last one is padded with the first images."""
     for start in range(0, len(images), batch):
         piece = images.take(range(start, start + batch), axis=0, mode="wrap")
         yield [piece[..., None].astype(np.float32) / np.float32(PIXEL_MAX)]
 
 
 def nncf(folder: Path, work: Path, batches: list[int]) -> None:
-    """NNCF's post-training quantization with its defaults, of our float32 file."""
+    """Quantize our float32 file with NNCF's post-training quantization and its defaults."""
     import nncf
     import openvino
 
@@ -80,7 +80,7 @@ def nncf(folder: Path, work: Path, batches: list[int]) -> None:
 
 
 def mnn(folder: Path, work: Path, batches: list[int]) -> None:
-    # Not MNN.tools.mnnconvert, which installs a package by pip and reports to its makers.
+    # Not MNN.tools.mnnconvert, which installs a package with pip and sends telemetry.
     import _tools
 
     source, target = str(folder / ONNX_FILE), str(work / MNN_FILE)

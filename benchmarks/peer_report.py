@@ -16,22 +16,22 @@ class Speed:
 
     threads: int
     batch: int
-    #: Of a call, not of an image: the median of the rounds' medians, and these.
+    #: Per call, not per image: the median of the rounds' medians, and those medians.
     milliseconds: float
     rounds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one engine does with one model."""
+    """Results of one engine with one model."""
 
     engine: str
     family: str
     precision: str
-    #: Type of the pixels that it is given.
+    #: Type of its input pixels.
     dtype: str
     bytes: int
-    #: Shares of the test images: rightly named, and named as Keras does.
+    #: Shares of the test images: classified correctly, and with the same class as Keras.
     accuracy: float
     agreement: float | None
     #: From the start of a process to its first prediction, on the fewest threads: medians.
@@ -42,9 +42,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Standing:
-    """Our int8 file in our Predictor, set against others in one setting; None for what did not run.
+    """Our int8 file in our Predictor, compared with others in one setting; None for what did not run.
 
-    Ratios are medians of the rounds' ratios: what slows a round slows both.
+    Ratios are medians of the rounds' ratios, because what slows a round slows both.
     """
 
     threads: int
@@ -91,14 +91,14 @@ class Report:
     command: str
     processor: str
     int8_features: tuple[str, ...]
-    #: Processors that could be used, and whether each engine was kept on as many as it had threads.
+    #: Usable processors, and whether each engine was pinned to as many as it had threads.
     processors: int
     pinned: bool
     versions: dict[str, str]
     data: dict[str, str]
     images: int
     rounds: int
-    #: Seconds that importing takes: modules -> median.
+    #: Modules -> median seconds to import them.
     imports: dict[str, float]
     models: tuple[Model, ...]
 
@@ -111,7 +111,7 @@ class Report:
         features = f" ({', '.join(self.int8_features)})" if self.int8_features else ""
         lines = [
             f"{self.processor}{features}, {self.processors} processors, {self.rounds} rounds",
-            f"{self.images:,} test images of {self.data['name']}; times in milliseconds an image,"
+            f"{self.images:,} test images of {self.data['name']}; times in milliseconds per image,"
             " by threads (t) and batch (b)",
         ]
         for model in self.models:
@@ -126,7 +126,7 @@ class Report:
 
 
 def in_words(threads: int, batch: int) -> str:
-    """A setting."""
+    """Describe a setting."""
     return f"{'one thread' if threads == 1 else f'{threads} threads'}, batch {batch}"
 
 
@@ -148,9 +148,9 @@ def table(model: Model) -> str:
 
 
 def standings(rows: Sequence[Row]) -> Iterator[Standing]:
-    """How "fertools int8" stands, one a setting; nothing without it."""
+    """Compare "fertools int8" with the others in each setting; yield nothing without it."""
     ours = next((row for row in rows if row.engine == "fertools int8"), None)
-    # onnxruntime runs our file: a part of us, and not another engine.
+    # onnxruntime runs our file, so it is not a rival.
     rivals = [row.engine for row in rows if row.precision == "int8" and row.family not in OURS]
     for place, speed in enumerate(ours.speeds if ours else ()):
         ratios = {}

@@ -1,4 +1,4 @@
-"""One export in all engines, which take turns, each turn in a process of its own."""
+"""Run one export in all engines, in turns, each turn in its own process."""
 
 import importlib.util
 import json
@@ -25,9 +25,9 @@ from fertools.verification.gates import agreement
 from fertools.verification.timing import typical
 
 HERE = Path(__file__).resolve().parent
-#: Agreement is agreement with it.
+#: The engine that agreement is measured against.
 REFERENCE = "Keras predict"
-#: No engine takes a GPU, chats, or reports to its makers.
+#: Keeps engines from using a GPU, logging, and sending telemetry.
 ENVIRONMENT = {
     **os.environ,
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -39,7 +39,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured: each engine on so many threads at these batch sizes, so often."""
+    """Thread counts, batch sizes and number of rounds of the measurement."""
 
     threads: tuple[int, ...]
     batches: tuple[int, ...]
@@ -48,7 +48,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Turn:
-    """What one process found; times in seconds."""
+    """Measurements of one process; times in seconds."""
 
     threads: int
     start: float
@@ -64,10 +64,10 @@ def compare(
 
     Arguments:
         folder: what ``fertools export`` wrote.
-        dataset: what it was trained on; its train split calibrates int8.
+        dataset: the training data; its train split calibrates int8.
         test: the images that accuracy is measured on.
         settings: what is timed.
-        say: is told what is being done.
+        say: receives progress messages.
 
     Raises ModelError if no engine can run it, DataError without train images.
     """
@@ -100,7 +100,7 @@ def take_turns(
     left_out: dict[str, str],
     say: Callable[[str], None],
 ) -> tuple[dict[str, list[Turn]], dict[str, np.ndarray]]:
-    """All rounds: engine -> its turns, and its answers. Engines that fail go to ``left_out`` instead."""
+    """Run all rounds: engine -> its turns, and its answers. Engines that fail go to ``left_out``."""
     turns: dict[str, list[Turn]] = {name: [] for name in files}
     answers: dict[str, np.ndarray] = {}
     for number in range(settings.rounds):
@@ -121,9 +121,9 @@ def take_turns(
 
 
 def find_file(engine: Engine, folder: Path, work: Path, settings: Settings) -> Path:
-    """The file that an engine loads, made in ``work`` if it is not of the export.
+    """Return the file that an engine loads, made in ``work`` if the export does not have it.
 
-    Raises MissingExtraError without the engine's packages, ModelError if there is no file and none is made.
+    Raises MissingExtraError without the engine's packages, ModelError if there is no file.
     """
     for package in engine.packages:
         if importlib.util.find_spec(package) is None:
@@ -139,7 +139,7 @@ def find_file(engine: Engine, folder: Path, work: Path, settings: Settings) -> P
 def take_turn(
     name: str, file: Path, work: Path, threads: int, batches: tuple[int, ...], answer: bool
 ) -> Turn:
-    """Start an engine's process and wait for its end. Raises ModelError if it fails."""
+    """Run an engine's process to its end. Raises ModelError if it fails."""
     job = {"engine": name, "file": str(file), "work": str(work), "threads": threads, "batches": batches}
     start, (peak, calls) = run("peer_engines.py", json.dumps({**job, "answer": answer}))
     return Turn(
@@ -153,12 +153,12 @@ def run(script: str, *arguments: object) -> tuple[float, list[str]]:
 
 
 def rotated(names: list[str], by: int) -> list[str]:
-    """The same in another order: ``by`` of them go to the end."""
+    """Rotate: move the first ``by`` names to the end."""
     return [names[(place + by) % len(names)] for place in range(len(names))]
 
 
 def make_row(name: str, file: Path, turns: list[Turn], answers: dict[str, np.ndarray], test: Split) -> Row:
-    """All that one engine's turns found."""
+    """Summarize the turns of one engine."""
     engine, answer, reference = ENGINES[name], answers[name], answers.get(REFERENCE)
     fewest = [turn for turn in turns if turn.threads == turns[0].threads]
     peaks = [turn.peak_bytes for turn in fewest if turn.peak_bytes is not None]
@@ -174,7 +174,7 @@ def make_row(name: str, file: Path, turns: list[Turn], answers: dict[str, np.nda
         family=engine.family,
         precision=engine.precision,
         dtype=engine.dtype,
-        # OpenVINO's weights stand beside the graph.
+        # OpenVINO's weights are in a file beside the graph.
         bytes=sum(part.stat().st_size for part in (graph, graph.with_suffix(".bin")) if part.is_file()),
         accuracy=accuracy(answer, test.labels),
         agreement=None if reference is None else agreement(reference, answer),

@@ -4,13 +4,13 @@
 
 Keras, tf.function and LiteRT run the model.keras of an export, MNN and OpenVINO its model.onnx, onnxruntime
 and fertools its ONNX files. LiteRT and NNCF calibrate int8 on the images that calibrated ours. In each round
-every engine has its turn, in another order each time: a process that opens it, makes a first prediction and
-times each batch size, on as many processors as it has threads. All are given the same pixels in memory, as
-uint8 or, where they take nothing else, as float32 made before the clock starts. Accuracy and agreement with
-Keras are of the test split, in batches of the largest size.
+every engine runs once, in a different order each time: a process opens it, makes a first prediction and
+times each batch size, on as many processors as it has threads. All get the same pixels in memory, as uint8
+or, if they accept nothing else, as float32 made before the clock starts. Accuracy and agreement with Keras
+are measured on the test split, in batches of the largest size.
 
 Needs the extra ``bench``. An engine that is not installed or fails is left out, with the reason. The ratios
-hold on a machine that drifts; the times want an idle one.
+are reliable even if the machine's speed drifts; the times need an idle machine.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from fertools.runtime.location import SHIPPED, shipped_model
 from fertools.runtime.threads import usable_cpus
 from fertools.verification.timing import ROUNDS, can_pin
 
-#: Beside those of the engines.
+#: Besides those of the engines.
 PACKAGES = ("fertools", "numpy", "keras", "tensorflow", "onnxruntime")
 IMPORTS = ("onnxruntime", "fertools.runtime", "fertools.runtime, onnxruntime")
 
@@ -47,7 +47,7 @@ def say(message: str) -> None:
 
 
 def find_export(name: str) -> Path:
-    """The folder of an export, by its path or by the name of one that ships."""
+    """Find an export folder by its path or by the name of a shipped model."""
     folder = Path(name)
     if not folder.is_dir() and name in SHIPPED:
         folder = shipped_model(name) or folder
@@ -57,7 +57,7 @@ def find_export(name: str) -> Path:
 
 
 def import_seconds(rounds: int) -> dict[str, float]:
-    """Modules -> median seconds that a fresh process takes to import them; they take turns."""
+    """Return modules -> median seconds that a fresh process takes to import them, in turns."""
     found: dict[str, list[float]] = {modules: [] for modules in IMPORTS}
     for _ in range(rounds):
         for modules, seconds in found.items():
@@ -68,7 +68,7 @@ def import_seconds(rounds: int) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """Package -> version, of those that are installed."""
+    """Return package -> version of the installed packages."""
     found = {}
     others = (package for engine in ENGINES.values() for package in engine.packages)
     for package in dict.fromkeys((*PACKAGES, *others)):
@@ -78,7 +78,7 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """What was called, without the folders of this machine."""
+    """Return the command line without the folders of this machine."""
     words = (Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     return shlex.join(["python", "benchmarks/peers.py", *words])
 
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=positive, default=[1, 2])
     parser.add_argument("--batches", nargs="+", type=positive, default=[1, 64])
     parser.add_argument("--rounds", type=positive, default=ROUNDS)
-    parser.add_argument("--images", type=positive, help="the first so many test images; default: all")
+    parser.add_argument("--images", type=positive, help="use only the first N test images; default: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy against latency as a PNG")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Predictors on processors that QEMU emulates."""
+"""Run predictors on processors that QEMU emulates."""
 
 import hashlib
 import json
@@ -34,9 +34,9 @@ np.savez(answers, probabilities=probabilities, features=[name for name, found in
 
 @dataclass(frozen=True)
 class Processor:
-    """A processor of QEMU's, and how to tell that it is one: older QEMUs leave out what they do not know."""
+    """A processor that QEMU emulates, and its features: older QEMUs silently leave out those they lack."""
 
-    #: QEMU's name.
+    #: Name in QEMU.
     name: str
     machine: str
     note: str
@@ -65,9 +65,9 @@ class Emulator:
     """Runs model files on processors and keeps the answers.
 
     Arguments:
-        work: folder of the answers, and of what ARM needs; made if it is not there.
-        images: uint8 (n, 48, 48), what is predicted.
-        say: is told what takes time.
+        work: folder for the answers and the ARM system; made if missing.
+        images: uint8 (n, 48, 48), the images to predict.
+        say: receives progress messages.
     """
 
     def __init__(self, work: Path, images: np.ndarray, say: Callable[[str], None]) -> None:
@@ -80,14 +80,14 @@ class Emulator:
             np.save(path, images)
 
     def answers(self, file: Path, processor: Processor | None) -> np.ndarray:
-        """Probabilities, float32 (n, 7), of a Predictor with one thread, image by image.
+        """Return the probabilities, float32 (n, 7), of a Predictor with one thread, image by image.
 
         Arguments:
             file: a model file of fertools.
-            processor: where; None is here.
+            processor: where to run; None for this machine.
 
         Raises:
-            ConfigError: a program is not installed, or QEMU is not the processor that it was asked for.
+            ConfigError: a program is not installed, or QEMU does not emulate the requested processor.
             ModelError: the Predictor fails there.
         """
         if processor is None:
@@ -109,11 +109,11 @@ class Emulator:
         command = [*python, "-B", "-c", WORKER, str(self.images), str(file.resolve()), str(answers)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ModelError(f"{file}: fails on {where}: {last} (exit code {done.returncode})")
 
     def python(self, processor: Processor) -> list[str]:
-        """The command of an emulated Python that has numpy, onnxruntime and fertools."""
+        """Return the command of an emulated Python that has numpy, onnxruntime and fertools."""
         emulator = [f"qemu-{processor.machine}", "-cpu", processor.name]
         if processor.machine == platform.machine():
             return [*emulator, sys.executable]
@@ -125,7 +125,7 @@ class Emulator:
         return [*emulator, "-L", str(root), "-E", f"PYTHONPATH={root}/site", f"{root}/usr/bin/python3"]
 
     def _arm_folder(self) -> Path:
-        """A folder with Python, numpy and onnxruntime for 64-bit ARM, unpacked if it is not there yet."""
+        """Return a folder with Python, numpy and onnxruntime for 64-bit ARM, unpacked if needed."""
         suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
         root = self.work / "-".join(["arm64", suite, *(f"{name}{self.versions[name]}" for name in PACKAGES)])
         if not root.exists():
@@ -149,8 +149,8 @@ def unpack(folder: Path, suite: str, packages: list[str]) -> None:
         *("--only-binary=:all:", "--platform=manylinux_2_28_aarch64", f"--python-version={version}"),
         *packages,
     )
-    # QEMU shows a program the host's files where the folder has none, and onnxruntime crashes on the
-    # description of an x86-64.
+    # Where the folder has no file, QEMU shows the program the host's, and onnxruntime crashes on an x86-64's
+    # description.
     (folder / "proc").mkdir(exist_ok=True)
     cpus = folder / "sys" / "devices" / "system" / "cpu"
     cpus.mkdir(parents=True)
@@ -159,7 +159,7 @@ def unpack(folder: Path, suite: str, packages: list[str]) -> None:
 
 
 def program(*command: str, package: str = "") -> str:
-    """What a program prints. Raises ConfigError if it is not installed, naming Debian's package, or fails."""
+    """Return what a program prints. Raises ConfigError if it fails or is missing (naming the package)."""
     if shutil.which(command[0]) is None:
         raise ConfigError(f"{command[0]} is not installed: apt-get install {package}")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -169,7 +169,7 @@ def program(*command: str, package: str = "") -> str:
 
 
 def qemu_version(processor: Processor) -> str:
-    """E.g. "7.2.22". Raises ConfigError if there is no QEMU for that machine."""
+    """Return QEMU's version, e.g. "7.2.22". Raises ConfigError if there is no QEMU for that machine."""
     return program(f"qemu-{processor.machine}", "--version", package="qemu-user").split()[2]
 
 
@@ -178,12 +178,12 @@ def check_features(processor: Processor, found: set[str]) -> None:
     wrong = sorted({*processor.has} - found | {*processor.lacks} & found)
     if wrong:
         raise ConfigError(
-            f"this QEMU does not emulate {processor.name} ({', '.join(wrong)}): take 7.2 or newer"
+            f"this QEMU does not emulate {processor.name} ({', '.join(wrong)}): use 7.2 or newer"
         )
 
 
 def cpuinfo(midr: int) -> str:
-    """What Linux writes into /proc/cpuinfo of one ARM processor with this Main ID Register."""
+    """Return Linux's /proc/cpuinfo of one ARM processor with this Main ID Register."""
     return (
         "processor\t: 0\n"
         f"CPU implementer\t: {midr >> 24:#04x}\n"
@@ -195,5 +195,5 @@ def cpuinfo(midr: int) -> str:
 
 
 def digest(*parts: bytes) -> str:
-    """A file name for what follows from these parts."""
+    """Return a file name for what is derived from these parts."""
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -1,16 +1,16 @@
-"""The int8 files on other processors than this one, emulated by QEMU: accuracy, and agreement with this one.
+"""Run the int8 files on other processors, emulated by QEMU: accuracy, and agreement with this one.
 
     apt-get install qemu-user mmdebstrap
     python benchmarks/processors.py fer2013.csv --json docs/processors.json --page docs/processors.md
 
 Each file runs in ``fertools.runtime.Predictor``, image by image on one thread: here; in this Python as an
 x86-64 that lacks the newest instructions; and in a Debian or Ubuntu Python for 64-bit ARM, with the same
-versions of numpy and onnxruntime. Beside the int8 file runs a control, the same network with 8-bit weights:
-with AVX2 and without VNNI its products saturate (onnxruntime#6004), which an emulation that is of use shows.
+versions of numpy and onnxruntime. A control runs beside the int8 file, the same network with 8-bit weights:
+with AVX2 and without VNNI its products saturate (onnxruntime#6004), which a faithful emulation shows.
 
 The exit code is 1 if an int8 file loses more accuracy on a processor, or agrees less with its run here, than
-an export may against Keras. Answers are kept in ``--work``: an interrupted run goes on, and after an export
-only the new files run. Needs Debian or Ubuntu on x86-64, QEMU 7.2, the first with AVX2, and the extra
+an export may against Keras. Answers are kept in ``--work``: an interrupted run continues, and after an
+export only the new files run. Needs Debian or Ubuntu on x86-64, QEMU 7.2, the first with AVX2, and the extra
 ``train``.
 """
 
@@ -44,7 +44,7 @@ def say(message: str) -> None:
 
 
 def control(folder: Path, dataset: Dataset, work: Path) -> Path:
-    """The network of an export, quantized as its int8 file was, but with weights of 8 bits."""
+    """Quantize the network of an export like its int8 file, but with 8-bit weights."""
     import onnx
 
     from fertools.export.exporter import stamp
@@ -70,7 +70,7 @@ def control(folder: Path, dataset: Dataset, work: Path) -> Path:
 def rows(
     folder: Path, dataset: Dataset, sample: Split, emulator: Emulator, processors: Sequence[Processor]
 ) -> list[Row]:
-    """An export's int8 file and its control, here and on each processor."""
+    """Measure an export's int8 file and its control, here and on each processor."""
     missing = [name for name in (ONNX_FILE, INT8_FILE, REPORT_FILE) if not (folder / name).is_file()]
     if missing:
         raise ModelError(
@@ -100,7 +100,7 @@ def rows(
 
 def measure(options: argparse.Namespace) -> Report:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise ConfigError(f"this is {platform.system()} on {platform.machine()}: take Linux on x86_64")
+        raise ConfigError(f"this is {platform.system()} on {platform.machine()}: use Linux on x86_64")
     dataset = data.load(options.source)
     test = dataset.split("test")
     sample = Split(test.images[: options.images], test.labels[: options.images])
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 def renewed(page: str, report: Report) -> str:
-    """The text of a page with the table of a report in the place of the one it has."""
+    """Replace the table in the text of a page by that of a report."""
     return BLOCK.sub(lambda _: f"```text\n{report.to_text()}\n```\n", page)
 
 
@@ -144,12 +144,10 @@ def main() -> int:
     parser.add_argument(
         "--processors", nargs="*", choices=[*PROCESSORS], default=[*PROCESSORS], help="default: all"
     )
-    parser.add_argument(
-        "--images", type=positive, default=200, help="the first so many of test; default: 200"
-    )
+    parser.add_argument("--images", type=positive, default=200, help="the first N test images; default: 200")
     parser.add_argument("--work", type=Path, default=Path("build", "processors"), help="folder to work in")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="renew the table in a Markdown page")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="update the table in a Markdown page")
     options = parser.parse_args()
     try:
         report = measure(options)

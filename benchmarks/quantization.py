@@ -1,9 +1,9 @@
-"""Ways to quantize a network, side by side: size, fidelity to Keras, accuracy, speed.
+"""Compare ways to quantize a network: size, agreement with Keras, accuracy, speed.
 
     python benchmarks/quantization.py runs/sequential-001/best.keras fer2013.csv
 
-Calibrates on the train split and measures on the validation split: the test split is for the way that was
-chosen. Times are milliseconds at batch 1 on one thread, the variants in turns, as a ratio to float32.
+Calibrates on the train split and measures on the validation split: the test split is only for the chosen
+way. Times are milliseconds at batch 1 on one thread, measured in turns, also as a ratio to float32.
 Needs the extra ``train``.
 """
 
@@ -27,7 +27,7 @@ from fertools.verification.timing import can_pin, interleaved, one_processor
 
 import_keras()
 
-from fertools.export.graph import to_onnx  # noqa: E402  Keras is to be imported quietly first
+from fertools.export.graph import to_onnx  # noqa: E402  Keras must be imported quietly first
 from fertools.export.quantization import quantize  # noqa: E402
 from fertools.models.inference import load, probabilities  # noqa: E402
 
@@ -49,7 +49,7 @@ Network = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One variant; shares, the time of the float32 file is 1."""
+    """One variant; agreement and accuracy are shares, the time ratio is to the float32 file."""
 
     variant: str
     bytes: int
@@ -61,7 +61,7 @@ class Row:
 
 
 def open_graph(serialized: bytes) -> Network:
-    """uint8 (n, 48, 48) -> float32 (n, 7) on one thread."""
+    """Return a function uint8 (n, 48, 48) -> float32 (n, 7) on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -72,7 +72,7 @@ def open_graph(serialized: bytes) -> Network:
 
 
 def measure(file: Path, train: Split, validation: Split) -> list[Row]:
-    """A row for float32 and for each variant."""
+    """Return a row for float32 and for each variant."""
     network = load(file)
     model = to_onnx(network)
     serialized = {"float32": model.SerializeToString()}
@@ -127,7 +127,7 @@ def main() -> None:
     )
     parser.add_argument("file", type=Path, metavar="KERAS_FILE")
     parser.add_argument("source", metavar="SRC", help="the data set that the network was trained on")
-    parser.add_argument("--limit", type=int, help="at most so many images of each split, for a rehearsal")
+    parser.add_argument("--limit", type=int, help="use at most N images of each split, for a trial run")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     dataset = data.load(options.source)

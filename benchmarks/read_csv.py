@@ -1,10 +1,10 @@
-"""Read fer2013.csv with fertools and the usual way, side by side: time, peak memory, equal arrays.
+"""Compare reading fer2013.csv with fertools and the usual way: time, peak memory, equal arrays.
 
     python benchmarks/read_csv.py fer2013.csv
 
 The usual way is ``pandas.read_csv``, then ``str.split`` and ``int`` on every row. Both run in turns, each
-time in a process of its own. Given a source of another format (an .npz, a folder of images), writes the CSV
-file to a temporary folder first. Needs the extra ``train``, for pandas.
+time in a new process. A source of another format (an .npz, a folder of images) is first written
+as CSV to a temporary folder. Needs the extra ``train``, for pandas.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def main() -> None:
     )
     parser.add_argument("source", help="fer2013.csv, or another source to write as CSV first")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--reader", choices=READERS, help="measure this one alone, in this process")
+    parser.add_argument("--reader", choices=READERS, help="measure only this one, in this process")
     options = parser.parse_args()
     if options.reader:
         measure(options.reader, options.source)

@@ -2,18 +2,18 @@
 
     python benchmarks/scenes.py fer2013.csv --detector face_detection_yunet_2023mar.onnx
 
-Every face of the test split stands once in a scene of 640x480 pixels with 1 to 5 faces, 48 to 200 pixels
-large (evenly by the logarithm), turned by up to 12 degrees, in a light of its own (from 0.7 to 1.15 times as
+Every face of the test split appears once, in a scene of 640x480 pixels with 1 to 5 faces, 48 to 200 pixels
+large (log-uniform), rotated by up to 12 degrees, with its own lighting (from 0.7 to 1.15 times as
 bright, up to 15 grey levels brighter at one side than at the other), on a drawn background or a picture in
 the public domain that comes with scikit-image. Around each face its outermost pixels are repeated and fade
-into the background, for a crop of FER2013 ends within the head. A face counts as found if the frame that is
-cut out for it has its centre in the inner half of the true one and a side between half and twice as long.
+into the background, because a crop of FER2013 ends within the head. A face counts as found if the frame that
+is cut out for it has its centre in the inner half of the true one and a side between half and twice as long.
 FER2013 itself frames faces that loosely, which is why not all of these share half of the union with the true
 frame. For each detector:
 
-- the share of faces found, of those that share half of the union, and the false finds a scene;
+- the share of faces found, of those that share half of the union, and the false finds per scene;
 - how far the frame is from the true one: its centre, in percent of the true side; its side; its turn;
-- the accuracy on the faces found, through the chain and of the very same faces given directly.
+- the accuracy on the faces found, through the chain and of the same faces given directly.
 
 Parameters are chosen with ``--split validation``; ``--fit-haar`` prints the constants of Haar's confidence.
 Needs the extras ``faces`` and ``dev`` (scikit-image, scikit-learn).
@@ -45,7 +45,7 @@ FACES = (1, 5)
 DEGREES = 12
 BRIGHTNESS = (0.7, 1.15)
 SLOPE = 15
-#: Pixels of the 48 that are repeated around a face to fade out.
+#: Pixels (of 48) that are repeated around a face to fade out.
 MARGIN = 10
 #: In the public domain or CC0 by scikit-image's documentation, without people (and inside its wheel).
 PICTURES = ("brick", "chelsea", "coffee", "grass", "gravel", "hubble_deep_field", "moon", "rocket")
@@ -55,7 +55,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is in it."""
+    """A picture and its faces."""
 
     #: uint8 (480, 640, 3), RGB.
     pixels: Pixels
@@ -79,7 +79,7 @@ def scenes(faces: Pixels, seed: int = 0) -> Iterator[Scene]:
 
 
 def background(random: np.random.Generator) -> npt.NDArray[np.float32]:
-    """A drawn picture or one of ``PICTURES``: float32 (480, 640, 3), 0..255."""
+    """Return a drawn picture or one of ``PICTURES``: float32 (480, 640, 3), 0..255."""
     if random.random() < 0.5:
         import skimage.data
 
@@ -110,7 +110,7 @@ def background(random: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def places(random: np.random.Generator, count: int) -> tuple[Frame, ...]:
-    """So many frames within the scene, apart by their margins; all again if one has no room."""
+    """Place frames in the scene, apart by their margins; start over if one has no room."""
     while True:
         frames: list[Frame] = []
         for _ in range(count):
@@ -129,7 +129,7 @@ def places(random: np.random.Generator, count: int) -> tuple[Frame, ...]:
 
 
 def bounds(frame: Frame, grown: float = 1.0) -> tuple[complex, complex]:
-    """The left top and right bottom corner of the upright rectangle around a frame grown about its middle."""
+    """Return the corners (left top, right bottom) of the upright rectangle around an enlarged frame."""
     middle = frame.corner + frame.side * (1 + 1j) / 2
     corners = middle + frame.side * grown * np.array([-1 - 1j, 1 - 1j, -1 + 1j, 1 + 1j]) / 2
     return (
@@ -150,7 +150,7 @@ def overlap(one: Frame, other: Frame, grown: float = 1.0) -> float:
 
 
 def paste(scene: npt.NDArray[np.float32], face: Pixels, frame: Frame, random: np.random.Generator) -> None:
-    """Set a face into the scene where the frame is, in a light of its own."""
+    """Draw a face into the scene at the frame, with its own lighting."""
     lit = face.astype(np.float32) * np.float32(random.uniform(*BRIGHTNESS))
     slope = random.uniform(-SLOPE, SLOPE, 2)
     across = np.linspace(-0.5, 0.5, 48)
@@ -169,13 +169,13 @@ def paste(scene: npt.NDArray[np.float32], face: Pixels, frame: Frame, random: np
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a detector makes of the scenes; percentages are of 100."""
+    """Results of a detector on the scenes; percentages are of 100."""
 
     detector: str
     scenes: int
     faces: int
     found: float
-    #: Those whose frames share half of the union.
+    #: Faces whose frames share half of the union.
     close: float
     false_finds: float
     #: Medians over the faces found.
@@ -189,7 +189,7 @@ class Outcome:
 def measure(
     finder: FaceFinder, faces: Pixels, labels: Pixels, predictors: dict[str, Predictor], seed: int, limit: int
 ) -> Outcome:
-    """Find the faces again in at most ``limit`` scenes, and predict the crops."""
+    """Find the faces in at most ``limit`` scenes, and predict the crops."""
     rows: list[int] = []
     crops: list[Pixels] = []
     errors: list[tuple[float, float, float]] = []
@@ -241,13 +241,13 @@ def measure(
 
 
 def of_face(found: Frame, true: Frame) -> bool:
-    """Whether a found frame is that of the face in the true one."""
+    """Return whether a found frame matches the true one."""
     apart = (found.corner + found.side * (1 + 1j) / 2 - true.corner) / true.side - (1 + 1j) / 2
     return max(abs(apart.real), abs(apart.imag)) <= 0.25 and 0.5 <= found.pixels / true.pixels <= 2
 
 
 def fit_haar(faces: Pixels, seed: int, limit: int) -> tuple[float, float]:
-    """Middle and steepness of the logistic function from a box's weight to the share of faces."""
+    """Fit middle and steepness of the logistic function from a box's weight to the share of faces."""
     from sklearn.linear_model import LogisticRegression
 
     haar = Haar(min_confidence=0.0)
@@ -263,14 +263,14 @@ def fit_haar(faces: Pixels, seed: int, limit: int) -> tuple[float, float]:
 
 
 def predict(predictor: Predictor, faces: Pixels) -> npt.NDArray[np.int64]:
-    """The classes of uint8 faces (n, 48, 48)."""
+    """Predict the classes of uint8 faces (n, 48, 48)."""
     batches = [predictor.probabilities(faces[start : start + 64]) for start in range(0, len(faces), 64)]
     return np.concatenate(batches).argmax(axis=1)
 
 
 def table(outcomes: list[Outcome]) -> str:
     models = list(outcomes[0].accuracy)
-    heads = ["detector", "found", "close", "false finds a scene", "centre off", "side off", "turn off"]
+    heads = ["detector", "found", "close", "false finds per scene", "centre off", "side off", "turn off"]
     heads += [f"{model}: through the chain (directly)" for model in models]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for one in outcomes:
@@ -290,8 +290,8 @@ def main() -> int:
     parser.add_argument("--split", choices=data.SPLITS, default="test")
     parser.add_argument("--model", action="append", help="default: sequential and compact as shipped")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=0, help="stop after so many; default: all faces")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--scenes", type=int, default=0, help="stop after N scenes; default: all faces")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     parser.add_argument(
         "--save", type=Path, metavar="FOLDER", help="only write the first scenes as PNG files"
     )

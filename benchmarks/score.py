@@ -1,15 +1,15 @@
-"""Images a second of fertools score on this machine, and the memory that it takes.
+"""Measure the images per second of fertools score on this machine, and its memory.
 
     python benchmarks/score.py --rows 100000
     python benchmarks/score.py --rows 2000000 --ways local --rounds 1
 
-The rows are drawn faces, 5,000 different ones over and over, as raw pixels in a Parquet file with row groups
-of 4,096. Each way is one process, or one actor of Ray, on one thread: ``plain`` reads the file and runs the
-network in batches of 64, and writes nothing; ``local`` and ``ray-1``, ``ray-2``, ... are fertools score with
-so many actors. A rate is that of the rows after the first fifth of the parts, so that it does not count how
-long a process takes to start; ``start`` is the time until the first part is there. Memory is this process's
-resident memory at the end of a part: the most of it in the first tenth of the parts, and of all. The ways
-take turns, and what is printed in the end is the best round of each.
+The rows are 5,000 different drawn faces, repeated, as raw pixels in a Parquet file with row groups of 4,096.
+Each way is one process, or Ray actors, on one thread each: ``plain`` reads the file and runs the network in
+batches of 64, and writes nothing; ``local`` and ``ray-1``, ``ray-2``, ... are fertools score with that many
+actors. A rate is measured after the first fifth of the parts, so that it does not include the start of a
+process; ``start`` is the time until the first part is written. Memory is this process's resident memory at
+the end of a part: the maximum over the first tenth of the parts, and over all. The ways take turns; the best
+round of each is printed.
 """
 
 import argparse
@@ -37,7 +37,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Result:
-    """How one way went; memory in MiB."""
+    """Results of one way; memory in MiB."""
 
     way: str
     rows: int
@@ -68,12 +68,12 @@ class Watch:
         self.parts: list[tuple[float, int, float]] = []
 
     def __call__(self, there: int, parts: int, rows: int) -> None:
-        """Told by a scoring after each part."""
+        """Note the state after a part."""
         if rows:
             self.parts.append((perf_counter() - self.begin, rows, resident()))
 
     def result(self, way: str) -> Result:
-        """What came of it."""
+        """Return the results."""
         (begin, first, _), (end, rows, _) = self.parts[len(self.parts) // 5], self.parts[-1]
         memory = [size for _, _, size in self.parts]
         early = max(memory[: max(2, len(memory) // 10)])

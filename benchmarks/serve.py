@@ -1,4 +1,4 @@
-"""fertools serve under load, beside one Predictor in a loop; and whether it answers all, and rightly.
+"""Put fertools serve under load, compare it with a Predictor in a loop, and check all its answers.
 
 ::
 
@@ -6,16 +6,16 @@
     python benchmarks/serve.py --rounds 0 --requests 100000
 
 The load comes from wrk (https://github.com/wg/wrk, ``apt install wrk``) on one thread: 1, 8 and 64 clients,
-each with a connection of its own, send one face a request in the Open Inference Protocol's binary tensors and
-wait for the answer. wrk, the server and its network share the processors of this machine; the loop has them
-alone. A round is the loop and then each number of clients; a row is the best of the rounds. ``CPU`` is
+each on its own connection, send one face per request in the Open Inference Protocol's binary tensors and wait
+for the answer. wrk, the server and its network share the processors of this machine; the loop has them to
+itself. A round is the loop and then each number of clients; a row is the best of the rounds. ``CPU`` is the
 processor time of the loop or the server, which other work on the machine disturbs less than the rates.
 
 Then come mixed requests from 16 clients, a fifth of them bad: faces in binary tensors, in JSON and as
-pictures; pictures that are none or torn, wrong shapes, missing bytes, another model. Each answer must be the
-Predictor's or the right refusal. Resident memory of the server is looked at after the first tenth and at the
-end. Then the server gets SIGTERM in the middle of the load: the clients go on until they are asked to close
-their connections, and none may be left without an answer. The exit code is 1 if anything was wrong or lost.
+pictures; invalid or truncated pictures, wrong shapes, missing bytes, another model. Each answer must be the
+Predictor's or the correct error. The server's resident memory is read after the first tenth and at the end.
+Then the server gets SIGTERM in the middle of the load: the clients continue until they are asked to close
+their connections, and every request must be answered. The exit code is 1 if anything was wrong or lost.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FACES = 256
 CLIENTS = (1, 8, 64)
 MIXED_CLIENTS = 16
 
-#: How a client of wrk makes its requests, of the faces in a file; and what is printed in the end.
+#: How wrk makes requests from the faces in a file, and what it prints at the end.
 SCRIPT = """
 local requests, turn = {}, 0
 
@@ -83,7 +83,7 @@ end
 
 @dataclass(frozen=True)
 class Rate:
-    """How one way went, best round; times in milliseconds, processor time an image in microseconds."""
+    """Best round of one way; times in milliseconds, processor time per image in microseconds."""
 
     clients: int
     rate: float
@@ -95,7 +95,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Mixed:
-    """How the mixed requests went; memory in MiB."""
+    """Results of the mixed requests; memory in MiB."""
 
     requests: int
     bad: int
@@ -109,7 +109,7 @@ class Mixed:
 
 
 class Server:
-    """``fertools serve`` on one thread, in a process of its own."""
+    """``fertools serve`` on one thread, in its own process."""
 
     def __init__(self, model: str) -> None:
         with socket.socket() as free:
@@ -130,21 +130,21 @@ class Server:
 
     @property
     def infer(self) -> str:
-        """The route for faces."""
+        """Return the route for faces."""
         return f"{self.url}/v2/models/{self.model}/infer"
 
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
+        """Return the processor time so far, in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident(self) -> float:
-        """MiB."""
+        """Return the resident memory in MiB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def end(self) -> int:
-        """Stop it, if it has not been; returns its exit code."""
+        """Stop the server if it still runs; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
@@ -159,13 +159,13 @@ def serving(model: str) -> Iterator[Server]:
 
 
 def request(faces: np.ndarray, **more: Any) -> dict[str, Any]:
-    """The JSON part of a request."""
+    """Return the JSON part of a request."""
     image = {"name": "image", "datatype": "UINT8", "shape": [len(faces), 48, 48, 1], **more}
     return {"inputs": [image], "parameters": {"binary_data_output": True}}
 
 
 def binary(faces: np.ndarray) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a request with binary tensors."""
+    """Return body and headers of a request with binary tensors."""
     head = json.dumps(request(faces, parameters={"binary_data_size": faces.size})).encode()
     return head + faces.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
 
@@ -183,7 +183,7 @@ def loop(predictor: Predictor, faces: np.ndarray, seconds: float) -> Rate:
 
 
 def load(server: Server, script: Path, faces: Path, clients: int, seconds: float) -> Rate:
-    """What wrk finds."""
+    """Run wrk and return its figures."""
     head = json.dumps(request(np.empty(1), parameters={"binary_data_size": 48 * 48}))
     cpu = server.cpu()
     done = subprocess.run(
@@ -207,7 +207,7 @@ def load(server: Server, script: Path, faces: Path, clients: int, seconds: float
 
 
 def rates(model: str, faces: np.ndarray, rounds: int, seconds: float) -> list[Rate]:
-    """The best round of the loop, and of each number of clients."""
+    """Return the best round of the loop and of each number of clients."""
     predictor = Predictor(model, threads=1)
     found: list[list[Rate]] = []
     with tempfile.TemporaryDirectory() as name, serving(model) as server:
@@ -228,9 +228,9 @@ def png(face: np.ndarray) -> bytes:
 
 
 class Mix:
-    """Requests of all kinds; counts what was wrong."""
+    """Makes requests of all kinds and counts wrong answers."""
 
-    #: Of ten requests, the kinds.
+    #: The kinds of ten requests.
     KINDS = ("binary", "json", "picture", "several", "bad", "binary", "picture", "binary", "several", "bad")
 
     def __init__(self, server: Server, faces: np.ndarray) -> None:
@@ -246,7 +246,7 @@ class Mix:
         predict = partial(httpx.Client.post, url=f"{server.url}/predict")
         picture = png(np.random.default_rng(0).integers(0, 256, (99, 99), dtype=np.uint8))
         wrong_shape = json.dumps(request(faces[:1], data=[0] * 2303)).encode()
-        #: What is refused, and by which status.
+        #: Bad requests and the expected status.
         self.bad_requests: list[tuple[Callable[..., httpx.Response], int]] = [
             (partial(predict, content=b"no picture"), 422),
             (partial(predict, content=picture[: len(picture) // 2]), 422),
@@ -259,7 +259,7 @@ class Mix:
         ]
 
     def client(self) -> None:
-        """One after the other, until the server asks to close the connection."""
+        """Send requests one by one until the server asks to close the connection."""
         with httpx.Client(timeout=60) as client:
             while True:
                 try:
@@ -280,7 +280,7 @@ class Mix:
                     return
 
     def ask(self, client: httpx.Client, number: int) -> tuple[httpx.Response, bool, bool, float]:
-        """The answer, whether it is wrong, whether the request was bad, and how far the answer is off."""
+        """Return the answer, whether it is wrong, whether the request was bad, and the difference."""
         kind = self.KINDS[number % len(self.KINDS)]
         start = number % (len(self.faces) - 5)
         if kind == "bad":
@@ -308,7 +308,7 @@ class Mix:
 
 
 def mixed(model: str, faces: np.ndarray, requests: int) -> Mixed:
-    """Ask so many times, then end the server under load."""
+    """Send the requests, then stop the server under load."""
     with serving(model) as server:
         mix = Mix(server, faces)
         threads = [threading.Thread(target=mix.client) for _ in range(MIXED_CLIENTS)]
@@ -377,12 +377,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=["compact", "sequential"])
-    parser.add_argument("--rounds", type=int, default=3, help="0 for the mixed requests alone (default: 3)")
-    parser.add_argument("--seconds", type=float, default=5, help="of each way in a round (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="0 for only the mixed requests (default: 3)")
     parser.add_argument(
-        "--requests", type=int, default=20_000, help="mixed ones; 0 for none (default: %(default)s)"
+        "--seconds", type=float, default=5, help="duration of each way in a round (default: 5)"
     )
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument(
+        "--requests", type=int, default=20_000, help="mixed requests; 0 for none (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     faces = synthetic.generate(0, 0, FACES).split("test").images
     models = []

@@ -1,12 +1,12 @@
-"""One Predictor shared by many threads, for long: right answers, steady memory, throughput.
+"""Share one Predictor among many threads for a long time: correct answers, stable memory, throughput.
 
     python benchmarks/soak.py exported/sequential
 
-Every answer on drawn faces must be, bit for bit, the one that a single caller got for the same face before: a
-session does the same sums in the same order whoever calls, so any difference means that the callers disturb
-each other. Resident memory is looked at every 1,000 predictions and may rise by 16 MiB after a warm-up by all
-callers, which a leak of 17 bytes a prediction would do in a million. The throughput stands beside the best of
-a single caller in the same run, on one thread or on all processors. The exit code is 1 if an answer was wrong
+Every answer on drawn faces must equal, bit for bit, the one that a single caller got for the same face: a
+session adds in the same order whoever calls, so any difference means that the callers disturb each other.
+Resident memory is read every 1,000 predictions and may rise by 16 MiB after a warm-up by all callers, which a
+leak of 17 bytes per prediction would exceed in a million. The throughput is compared with the best of a
+single caller in the same run, on one thread or on all processors. The exit code is 1 if an answer was wrong
 or the memory grew more.
 """
 
@@ -34,7 +34,7 @@ ROUNDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Soak:
-    """What was found; rates are predictions a second, memory is MiB."""
+    """Results; rates are predictions per second, memory is in MiB."""
 
     predictions: int
     callers: int
@@ -55,7 +55,7 @@ def soak(predictor: Predictor, faces: np.ndarray, predictions: int, callers: int
     expected = [predictor.predict(face) for face in faces]
 
     def work(start: int, stop: int) -> tuple[int, float]:
-        """How many answers are wrong, and the memory at the end."""
+        """Return the number of wrong answers and the memory at the end."""
         wrong = 0
         for number in range(start, stop):
             index = number % len(faces)
@@ -82,17 +82,17 @@ def soak(predictor: Predictor, faces: np.ndarray, predictions: int, callers: int
 
 
 def resident() -> float:
-    """MiB that this process has in memory; its peak so far where only Linux tells more."""
+    """Return this process's resident memory in MiB; outside Linux, its peak so far."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
-    # In KiB, but on macOS in bytes.
+    # In KiB, on macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def single_rate(predictor: Predictor, faces: np.ndarray) -> float:
-    """Predictions a second of one caller in its best round."""
+    """Return the predictions per second of one caller in its best round."""
     seconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -108,10 +108,10 @@ def print_table(model: str, result: Soak, single: dict[int, float], max_growth: 
     for name, text in {
         "predictions": f"{result.predictions:,} by {result.callers} callers",
         "wrong": f"{result.wrong:,} (compared bit for bit)",
-        "a second": f"{result.rate:,.0f}, {result.rate / single[best]:.2f} times the best of a single caller "
-        f"({single[best]:,.0f}, threads={best})",
-        "memory": f"{result.memory_start:.1f} MiB at the start, {result.memory_end:.1f} at the end, "
-        f"{result.memory_max:.1f} at most: +{result.growth:.1f} of {max_growth:g} allowed",
+        "per second": f"{result.rate:,.0f}, {result.rate / single[best]:.2f} times the best of a single"
+        f" caller ({single[best]:,.0f}, threads={best})",
+        "memory": f"{result.memory_start:.1f} MiB at the start, {result.memory_end:.1f} at the end,"
+        f" {result.memory_max:.1f} at most: +{result.growth:.1f} of {max_growth:g} allowed",
     }.items():
         print(f"{name:<13}{text}")
 
@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", nargs="?", help="export folder or ONNX file; default: the one shipped")
     parser.add_argument("--predictions", type=int, default=1_000_000)
     parser.add_argument("--callers", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1, help="of the shared Predictor; default: 1")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the shared Predictor; default: 1")
     parser.add_argument("--max-growth", type=float, default=16.0, metavar="MIB")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

@@ -1,15 +1,15 @@
-"""Images a second of ``fertools train`` and of plain Keras, side by side.
+"""Compare the images per second of ``fertools train`` and of plain Keras.
 
     python benchmarks/training.py
     python benchmarks/training.py --model compact --isa avx2
 
 "keras" is what notebooks do: ``model.fit`` on float32 arrays with Adam, no augmentation, in a process that
-keeps no memory. "float32" and "mixed_bfloat16" are the default recipe in that precision, with everything that
-a run does in a step: augmentation, moving average; the second where the processor has bfloat16 units, and
-"camera" in the better of the two with ``--camera 0.6`` besides. With
-``--isa avx2`` all compute as on a processor with AVX2 alone, where TensorFlow itself leaves oneDNN out;
-"keras-onednn" is plain Keras told to take it. Each measurement is a process of its own; they take turns. The
-pictures are drawn ones: the time of a step does not depend on them. Needs the extra ``train``.
+gives freed memory back. "float32" and "mixed_bfloat16" are the default recipe in that precision, with
+augmentation and moving average as in any run; the second only where the processor has bfloat16 units.
+"camera" is the better of the two with ``--camera 0.6``. With ``--isa avx2`` all compute as on a processor
+with only AVX2, where TensorFlow does not use oneDNN by default; "keras-onednn" is plain Keras with oneDNN.
+Each measurement is a new process; they take turns. The images are drawn: the time of a step does not depend
+on them. Needs the extra ``train``.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from pathlib import Path
 from fertools.data import synthetic
 from fertools.processor import processor
 
-#: The instruction sets that decide.
+#: The instruction sets that decide the speed.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 ISA_FLAGS = BFLOAT16_FLAGS | {"avx2", "avx512f", "avx512_vnni", "asimd"}
 
-#: Steps at the start that do not count: compilation, and memory that is asked for the first time.
+#: Steps at the start that are not counted: compilation and first memory allocations.
 WARM_UP = 4
 
 
@@ -40,24 +40,24 @@ class Clock:
         self.times: list[float] = []
 
     def step(self, epoch: int, step: int, loss: float) -> None:
-        """Note the time; ``loss`` had to be there for it."""
+        """Note the time; ``loss`` is already computed then."""
         self.times.append(time.perf_counter())
 
     def epoch(self, row: object, best: bool) -> None:
-        """An epoch is done: nothing to note."""
+        """Do nothing at the end of an epoch."""
 
     def seconds(self) -> float:
-        """The median time of a step."""
+        """Return the median time of a step."""
         steps = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
         return statistics.median(steps[WARM_UP:])
 
 
 def measure(variant: str, model: str, batch_size: int, steps: int) -> float:
-    """Images a second of one variant, in this process."""
+    """Measure the images per second of one variant, in this process."""
     dataset = synthetic.generate(batch_size * (steps + WARM_UP + 1), 7, 7)
     clock = Clock()
     if variant.startswith("keras"):
-        import keras  # not by import_keras: this is what anybody gets
+        import keras  # not by import_keras: this is what users of plain Keras get
 
         from fertools.models import build
 
@@ -84,7 +84,7 @@ def measure(variant: str, model: str, batch_size: int, steps: int) -> float:
 
 
 def variants(isa: str) -> dict[str, dict[str, str]]:
-    """Name -> environment variables of its process."""
+    """Return name -> environment variables of its process."""
     if isa == "avx2":
         limit = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
         return {
@@ -137,7 +137,7 @@ def main() -> None:
     print(f" ({', '.join(where['flags'])})" if options.isa == "own" else "")
     for variant, found in speeds.items():
         print(
-            f"{variant:<14} {medians[variant]:7.1f} images a second"
+            f"{variant:<14} {medians[variant]:7.1f} images per second"
             f"  (of {min(found):.1f} to {max(found):.1f})  {ratios[variant]:.2f} x keras"
         )
 

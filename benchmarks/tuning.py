@@ -1,13 +1,12 @@
-"""Where the time of an int8 file goes, and what other ways to run the same file would take.
+"""Profile an int8 file, and time other ways to run the same file.
 
     python benchmarks/tuning.py exported/sequential/model.int8.onnx
 
-First come ways to run the file in onnxruntime, in turns, as ratios to the time of the way that ``Predictor``
-takes; all give the same answers, which is checked. Then single images at a camera's pace, and the processor
-time that each costs: with several threads, onnxruntime's workers spin for some milliseconds after a call,
-lest they sleep when the next one comes. Last the microseconds an image of every layer, in onnxruntime and,
-where it is installed (the extra ``bench``), in OpenVINO, on one thread, the best of the calls, as each
-engine's own profile says. Needs the extra ``train``.
+First, ways to run the file in onnxruntime, in turns, as ratios to the time of the ``Predictor``'s way; all
+must give the same answers. Then single images at a camera's pace, and the processor time of each: with
+several threads, onnxruntime's workers spin for some milliseconds after a call, to be awake for the next one.
+Last, the microseconds per image of every layer, in onnxruntime and, if installed (the extra ``bench``), in
+OpenVINO, on one thread, the best of the calls, from each engine's own profile. Needs the extra ``train``.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from fertools.verification.timing import in_turns, typical
 Run = Callable[[np.ndarray], np.ndarray]
 #: Calls of the profiled sessions.
 PROFILED_CALLS = 30
-#: Seconds between the images of a camera, and how many a round.
+#: Seconds between the images of a camera, and images per round.
 PAUSE = 0.05
 FRAMES = 20
 SPINNING = "session.intra_op.allow_spinning"
@@ -55,7 +54,7 @@ def as_run(opened: onnxruntime.InferenceSession) -> Run:
 
 
 def onnxruntime_layers(model: bytes, images: np.ndarray) -> dict[str, float]:
-    """Layer -> seconds, the best of the calls; what has no layer's name counts as its operator."""
+    """Return layer -> seconds, the best of the calls; nodes without a layer count as their operator."""
     with tempfile.TemporaryDirectory() as folder:
         prefix = str(Path(folder, "profile"))
         opened = session(model, enable_profiling=True, profile_file_prefix=prefix)
@@ -70,7 +69,7 @@ def onnxruntime_layers(model: bytes, images: np.ndarray) -> dict[str, float]:
 
 
 def openvino_layers(file: Path, images: np.ndarray) -> dict[str, float]:
-    """As ``onnxruntime_layers``; raises ImportError where OpenVINO is not installed."""
+    """Like ``onnxruntime_layers``; raises ImportError if OpenVINO is not installed."""
     import openvino
 
     core = openvino.Core()
@@ -88,13 +87,13 @@ def openvino_layers(file: Path, images: np.ndarray) -> dict[str, float]:
 
 
 def layer(name: str, operator: str) -> str:
-    """The Keras layer of a node (``conv1`` of ``sequential_1/conv1_1/BiasAdd``), else its operator."""
+    """Return the Keras layer of a node (``sequential_1/conv1_1/BiasAdd`` -> ``conv1``), else its operator."""
     parts = name.split("/")
     return parts[1].removesuffix("_1") if len(parts) > 2 else operator
 
 
 def added(found: dict[str, list[float]]) -> dict[str, float]:
-    """The least time of a call; a layer of several nodes has several times a call, in a fixed order."""
+    """Return the least time per call; a layer of several nodes has several times per call, in order."""
     sums = {}
     for name, seconds in found.items():
         nodes = len(seconds) // PROFILED_CALLS
@@ -103,14 +102,14 @@ def added(found: dict[str, list[float]]) -> dict[str, float]:
 
 
 def split(serialized: bytes, threads: int) -> Run:
-    """The batch cut into as many pieces as there are threads, all run by one one-thread session."""
+    """Split the batch over the threads, which share a single-threaded session."""
     run = as_run(session(serialized))
     pool = ThreadPoolExecutor(threads)
     return lambda images: np.concatenate([*pool.map(run, np.array_split(images, threads))])
 
 
 def ways(model: bytes, threads: int, images: np.ndarray) -> dict[str, Run]:
-    """Name -> a way to run the file on ``threads`` threads, the runtime's own first."""
+    """Return name -> a way to run the file on ``threads`` threads, the runtime's own first."""
     levels = onnxruntime.GraphOptimizationLevel
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "optimized.onnx")
@@ -134,7 +133,7 @@ def ways(model: bytes, threads: int, images: np.ndarray) -> dict[str, Run]:
     expected, *others = (run(images) for run in found.values())
     for name, answers in zip([*found][1:], others, strict=True):
         if not np.allclose(answers, expected, atol=1e-6):
-            raise SystemExit(f"{name}: other answers, by up to {np.abs(answers - expected).max():.2g}")
+            raise SystemExit(f"{name}: answers differ by up to {np.abs(answers - expected).max():.2g}")
     return found
 
 
@@ -159,13 +158,13 @@ def print_ways(model: bytes, images: np.ndarray, threads: int, rounds: int) -> N
     calls = {name: lambda run=run: run(images) for name, run in ways(model, threads, images).items()}
     times = {name: typical(found) for name, found in in_turns(calls, rounds, threads=threads).items()}
     base = next(iter(times.values()))
-    print(f"\n| way, batch {len(images)}, {threads} threads | us an image | time |\n|---|---|---|")
+    print(f"\n| way, batch {len(images)}, {threads} threads | us per image | time |\n|---|---|---|")
     for name, seconds in times.items():
         print(f"| {name} | {seconds / len(images) * 1e6:.1f} | {seconds / base:.2f} |")
 
 
 def print_frames(model: bytes, threads: int, rounds: int) -> None:
-    """Latency and processor time of images that come one by one."""
+    """Print latency and processor time of images that arrive one by one."""
     runs = {"1 thread": as_run(session(model))}
     for count in {threads} - {1}:
         runs[f"{count} threads"] = as_run(session(model, count))
@@ -182,7 +181,7 @@ def print_frames(model: bytes, threads: int, rounds: int) -> None:
                 run(image)
                 latencies[name].append(time.perf_counter() - start)
             costs[name].append((time.process_time() - spent) / FRAMES)
-    print(f"\n| {1 / PAUSE:g} images a second | ms until the answer | ms of processor time |\n|---|---|---|")
+    print(f"\n| {1 / PAUSE:g} images/s | ms until the answer | ms of processor time |\n|---|---|---|")
     for name in runs:
         latency, cost = statistics.median(latencies[name]), statistics.median(costs[name])
         print(f"| {name} | {latency * 1e3:.2f} | {cost * 1e3:.2f} |")

@@ -1,11 +1,11 @@
-"""Frames a second and label flips of a video with faces: what fertools watch does, on one core.
+"""Measure frames per second and label flips of fertools watch on a video with faces, on one core.
 
     taskset -c 0 python benchmarks/watching.py fer2013.csv --detector face_detection_yunet_2023mar.onnx
 
 Draws scenes of 640x480 with up to three faces of the split as benchmarks/scenes.py does, and moves the camera
 over each for four seconds at 25 frames a second (it sways, comes nearer and goes away), with the noise of a
-sensor in every frame. Prints, for each detector: frames a second of detection, tracking and prediction (the
-video is made before); and label flips a minute and track, of single frames and of the smoothed answers.
+sensor in every frame. Prints, for each detector: frames per second of detection, tracking and prediction
+(without drawing the video); and label flips per minute and track, of single frames and of smoothed answers.
 Needs the extras ``faces`` and ``dev``.
 """
 
@@ -29,7 +29,7 @@ NOISE = 6
 
 
 def shots(scene: npt.NDArray[np.uint8], random: np.random.Generator) -> Iterator[npt.NDArray[np.uint8]]:
-    """The frames of a camera that moves over a scene: uint8 (480, 640, 3)."""
+    """Yield the frames of a camera that moves over a scene: uint8 (480, 640, 3)."""
     for index in range(RATE * SECONDS):
         phase = 2 * math.pi * index / (RATE * SECONDS)
         matrix = cv2.getRotationMatrix2D((320, 240), 4 * math.sin(phase), 1 + 0.08 * math.sin(2 * phase))
@@ -74,7 +74,7 @@ def main() -> None:
                     last[face.track] = labels
                     tracked += 1 / RATE / 60
         print(
-            f"{finder.name}: {frames / seconds:.1f} frames a second; label flips a minute and track:"
+            f"{finder.name}: {frames / seconds:.1f} frames per second; label flips per minute and track:"
             f" {single / tracked:.1f} of single frames, {smooth / tracked:.1f} smoothed"
             f" ({tracked * 60:.0f} s of tracks)",
             flush=True,

@@ -1,14 +1,14 @@
-"""Milliseconds of a model in browsers' WebAssembly, beside native onnxruntime.
+"""Time models in browsers' WebAssembly and in native onnxruntime.
 
 ::
 
     python benchmarks/web.py --json docs/web.json
 
-Each model's fp32 and int8 files, by onnxruntime-web in Chromium and in Node and by native onnxruntime, all on
-one thread at batch 1. The engines take turns, so that a busy moment meets all of them. Printed are
-medians over all runs, how many times as long as native onnxruntime each takes, and what int8 gains.
+Runs each model's fp32 and int8 files with onnxruntime-web in Chromium and Node and with native onnxruntime,
+all on one thread at batch 1. The engines take turns, so that a busy moment affects all of them. Prints
+medians over all runs, the ratio of each to native onnxruntime, and the gain of int8.
 
-Needs Node and Debian's Chromium; one that is missing is left out, and said so.
+Needs Node and Debian's Chromium; a missing one is left out with a message.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fertools.web.onnxruntime_web import VERSION
 
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 
-#: Runs `count` times on one face and gives the milliseconds of each.
+#: Runs ``count`` times on one face and returns the milliseconds of each.
 TIMER = """
 const timed = async (predictor, face, count) => {
   const times = [];
@@ -57,7 +57,7 @@ Timer = Callable[[str, int], list[float]]
 
 @contextmanager
 def native(files: dict[str, Path], face: np.ndarray) -> Iterator[Timer]:
-    """onnxruntime, by our Predictor."""
+    """Run onnxruntime in our Predictor."""
     predictors = {name: Predictor(file, providers="cpu", threads=1) for name, file in files.items()}
 
     def run(name: str, count: int) -> list[float]:
@@ -73,7 +73,7 @@ def native(files: dict[str, Path], face: np.ndarray) -> Iterator[Timer]:
 
 @contextmanager
 def node(files: dict[str, Path], face: np.ndarray, site: Path) -> Iterator[Timer]:
-    """onnxruntime-web in a Node that answers one line of JSON with another."""
+    """Run onnxruntime-web in a Node process that answers one line of JSON with another."""
     script = f"""
 import {{ readFileSync }} from "node:fs";
 import {{ createInterface }} from "node:readline";
@@ -106,12 +106,12 @@ for await (const line of createInterface({{ input: process.stdin }})) {{
 
 @contextmanager
 def chromium(files: dict[str, Path], face: np.ndarray, site: Path, program: str) -> Iterator[Timer]:
-    """onnxruntime-web in a page that a plain server gave to headless Chromium."""
+    """Run onnxruntime-web in a page that a plain server sends to headless Chromium."""
     from playwright.sync_api import sync_playwright
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format: str, *values: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     for name, file in files.items():
         shutil.copy(file, site / f"{name.replace(' ', '-')}.onnx")
@@ -176,7 +176,7 @@ def table(document: dict[str, Any]) -> str:
         gains = ", ".join(
             f"{ms['float32'][engine] / ms['int8'][engine]:.1f} ({engine})" for engine in engines
         )
-        lines.append(f"int8 of `{model}` is so many times as fast as fp32: {gains}.")
+        lines.append(f"int8 of `{model}` compared with fp32, times as fast: {gains}.")
     lines += [
         "",
         f"Medians of {document['rounds']} rounds of {document['runs']} runs, engines in turns; batch 1, one"

@@ -1,12 +1,12 @@
 /**
- * Run a kit in Node, by onnxruntime-web: node examples/check_kit.mjs kit.zip [WEB_FOLDER] [result.json]
+ * Run a kit in Node with onnxruntime-web: node examples/check_kit.mjs kit.zip [WEB_FOLDER] [result.json]
  *
  *     fertools verify exported/compact --kit kit.zip
  *     fertools web                                    # writes web/: the scripts and onnxruntime-web
  *     node examples/check_kit.mjs kit.zip web result.json
  *     fertools verify exported/compact --device result.json
  *
- * Node 20.19 or newer. The exit code is 1 if a file fails.
+ * Needs Node 20.19 or newer. The exit code is 1 if a file fails.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";

@@ -1,8 +1,8 @@
 """Use an exported file without fertools: python examples/plain_onnxruntime.py MODEL.onnx.
 
 The file holds its own scaling and labels, so any ONNX runtime in any language can do the same: feed uint8
-grey faces (batch, 48, 48, 1), read float32 probabilities (batch, 7). Set ORT_DISABLE_TELEMETRY=1 if
-onnxruntime is not to report to its maker.
+grey faces (batch, 48, 48, 1), read float32 probabilities (batch, 7). Set ORT_DISABLE_TELEMETRY=1 to
+switch off onnxruntime's telemetry.
 """
 
 import json

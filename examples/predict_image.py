@@ -6,7 +6,7 @@ from fertools.runtime import FertoolsError, Predictor
 
 
 def main(image: str, model: str | None = None) -> None:
-    """Print the three best labels and what ran the network."""
+    """Print the three best labels, the model, its provider and its threads."""
     predictor = Predictor(model)
     prediction = predictor.predict(image)
     for label, probability in prediction.top(3):

@@ -1,6 +1,6 @@
 """Label the frames of a camera: python examples/predict_stream.py [EXPORT_FOLDER].
 
-Drawn faces stand in for the camera here. A real one may never end; with OpenCV, which gives BGR, and faces
+Drawn faces stand in for the camera here. A real one may never end. With OpenCV, which returns BGR, and faces
 cut out by your detector, it is::
 
     while camera.isOpened():
@@ -18,7 +18,7 @@ from fertools.runtime import ImageError, Predictor
 
 
 def camera() -> Iterator[np.ndarray]:
-    """Twenty frames at 30 a second; the eighth is empty, as cameras have them."""
+    """Yield twenty frames at 30 per second; the eighth is empty, as happens with cameras."""
     faces = synthetic.generate(train=0, validation=0, test=20).split("test").images
     for number, face in enumerate(faces):
         time.sleep(1 / 30)
@@ -26,7 +26,7 @@ def camera() -> Iterator[np.ndarray]:
 
 
 def main(model: str | None = None) -> None:
-    """Print a line a frame."""
+    """Print one line per frame."""
     for number, outcome in enumerate(Predictor(model).predict_stream(camera())):
         if isinstance(outcome, ImageError):
             print(f"{number:>3}  skipped: {outcome}")

@@ -1,6 +1,6 @@
-"""One predictor for many threads: python examples/share_among_threads.py [EXPORT_FOLDER].
+"""Share one predictor among threads: python examples/share_among_threads.py [EXPORT_FOLDER].
 
-Two workers on one single-threaded session do more images a second than one worker on two threads.
+Two workers on one single-threaded session do more images per second than one worker on two threads.
 """
 
 import sys

@@ -1,15 +1,15 @@
-"""``fertools``, and ``python -m fertools``: the command line, imported where an interruption ends quietly."""
+"""``fertools`` and ``python -m fertools``: the command line, imported where Ctrl-C is handled."""
 
 from __future__ import annotations
 
 import sys
 
-#: What a shell calls the end by Ctrl-C.
+#: A shell's exit code for Ctrl-C.
 INTERRUPTED = 130
 
 
 def run() -> None:
-    """Run the command line. Ctrl-C ends it with one line, in the middle of an import, too."""
+    """Run the command line. Ctrl-C ends it with one line, even during an import."""
     try:
         from fertools.cli import main
 
@@ -22,7 +22,7 @@ def run() -> None:
 
 
 def interrupted(error: BaseException | None) -> bool:
-    """Whether ``error`` is Ctrl-C, or what a library made of it: an ImportError, for instance."""
+    """Return whether ``error`` is Ctrl-C or was caused by it, such as a library's ImportError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

@@ -1,4 +1,4 @@
-"""The Keras backend and the device that a run really uses."""
+"""The Keras backend, and the device that a run uses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STDERR = 2
 #: Keras' environment variable for the number of processes that train together.
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 
-#: Processor flags of units that multiply bfloat16 (x86 and ARM names).
+#: Processor flags (x86 and ARM names) for bfloat16 multiplication.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
-#: oneDNN, which computes for TensorFlow, uses no instruction set above the one that the first of these
-#: environment variables names; those below have no products of bfloat16.
+#: TensorFlow's oneDNN uses no instruction set above the one that the first of these environment variables
+#: names; those below cannot multiply bfloat16.
 #: https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
 ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 WITHOUT_BFLOAT16 = ["sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni"]
@@ -33,7 +33,7 @@ WITHOUT_BFLOAT16 = ["sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run's steps are computed."""
+    """The device that computes a run's steps."""
 
     backend: str
     kind: str  # "cpu" or "gpu"
@@ -43,25 +43,25 @@ class Device:
 
 
 def import_keras() -> ModuleType:
-    """Import Keras and its backend without the backend's start-up chatter; the process then keeps memory.
+    """Import Keras and its backend without its start-up messages; the process then keeps freed memory.
 
     Raises:
         MissingExtraError: Keras or its backend is not installed.
-        ProviderError: the backend is there but does not load.
-        ConfigError: KERAS_BACKEND names none.
+        ProviderError: the backend is installed but does not load.
+        ConfigError: KERAS_BACKEND names no backend.
     """
     keep_memory()  # here, because the backend allocates and starts threads from now on
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "avx2" in processor()[1]:
-        # oneDNN keeps memory and is faster; TensorFlow by itself takes it with VNNI or the like alone.
+        # oneDNN keeps memory and is faster; by default TensorFlow uses it only with VNNI or similar.
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # Its warnings are about tracing one function a network, which is what several networks need.
+    # It warns about tracing one function per network, which several networks need.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with _quiet_stderr():
             keras = import_module("keras")
     except ModuleNotFoundError as error:
-        # keras imports its backend at once: name the one that is missing.
+        # keras imports its backend: name the missing package.
         raise MissingExtraError((error.name or "keras").partition(".")[0], "train") from error
     except ImportError as error:
         raise ProviderError(f"Keras' backend does not load: {error}; reinstall 'fertools[train]'") from error
@@ -72,10 +72,10 @@ def import_keras() -> ModuleType:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hold back what is written to the process's stderr; show it if the block raises.
+    """Hold back output to the process's stderr; show it if the block raises.
 
-    TensorFlow's C++ libraries log before they read the level they were set to, straight to the file
-    descriptor, so nothing but turning the descriptor away keeps them quiet.
+    TensorFlow's C++ libraries log straight to the file descriptor before they read their log level, so only
+    redirecting the descriptor keeps them quiet.
     """
     try:
         kept = os.dup(STDERR)
@@ -96,13 +96,13 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def select_device(wanted: str, devices: str = "one") -> Device:
-    """Make Keras use ``wanted`` ("auto", "cpu", "gpu") and say what that is.
+    """Make Keras use ``wanted`` ("auto", "cpu", "gpu") and return the device.
 
-    For "all" ``devices`` of that kind, it joins the processes that Keras' own environment variables name
-    (docs/scaling.md), if they do.
+    With "all" ``devices`` of that kind, join the processes that Keras' own environment variables name, if any
+    (docs/scaling.md).
 
     Raises:
-        ProviderError: a GPU is asked for and the backend sees none.
+        ProviderError: a GPU was requested and the backend sees none.
         ConfigError: for a backend other than TensorFlow and JAX, and on TensorFlow for more than one device.
     """
     keras = import_keras()
@@ -134,7 +134,7 @@ def select_device(wanted: str, devices: str = "one") -> Device:
 
 
 def bfloat16_is_faster(name: str, flags: frozenset[str]) -> bool:
-    """Whether a processor trains faster in bfloat16 than in float32, by its name and flags.
+    """Return whether a processor with this name and flags trains faster in bfloat16 than in float32.
 
     Having the instructions is not enough. With AVX512_BF16 the reference network trains 1.4 times as fast on
     two Zen 4 cores of AMD; on an Intel Xeon without AMX ``compact`` trains at 0.6 of float32's speed
@@ -144,7 +144,7 @@ def bfloat16_is_faster(name: str, flags: frozenset[str]) -> bool:
 
 
 def bfloat16_is_forbidden() -> bool:
-    """Whether an environment variable keeps oneDNN from the instructions."""
+    """Return whether an environment variable keeps oneDNN from using bfloat16 instructions."""
     limit = next((os.environ[variable] for variable in ISA_LIMITS if variable in os.environ), "")
     return limit.lower() in WITHOUT_BFLOAT16
 
@@ -160,7 +160,7 @@ def _tensorflow_gpu(hide: bool) -> str | None:
         for gpu in gpus:  # leave room for onnxruntime in the same process
             tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError as error:
-        raise ProviderError(f"TensorFlow has the GPU in use already: {error}; start a new process") from error
+        raise ProviderError(f"TensorFlow already uses the GPU: {error}; start a new process") from error
     return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else None
 
 
@@ -172,5 +172,5 @@ def _jax_gpu(hide: bool) -> str | None:
     return None if device.platform == "cpu" else device.device_kind
 
 
-#: Backend -> function that names its first GPU, if any; told to hide, it makes the backend leave it alone.
+#: Backend -> function that names its first GPU, if any; with True, it hides the GPUs from the backend.
 GPU_NAMES: dict[str, Callable[[bool], str | None]] = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu}

@@ -1,4 +1,4 @@
-"""The Ray cluster that scoring and training are spread over: extra ``ray``."""
+"""The Ray cluster that scoring and training run on: extra ``ray``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from fertools.errors import ClusterError, MissingExtraError
 
-#: What Ray is told by its environment: to report nothing to its makers, and nothing to the terminal.
+#: Environment variables for Ray: no telemetry, and no messages on the terminal.
 QUIET: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -22,11 +22,11 @@ QUIET: Final = {
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[ModuleType]:
-    """Ray, connected to a cluster for the block; a connection that is there already is used and stays.
+    """Yield Ray, connected to a cluster for the block; an existing connection is used and kept.
 
     Arguments:
-        address: the cluster's, e.g. ``"auto"`` on one of its machines, or ``"10.0.0.1:6379"``; None for that
-            of ``$RAY_ADDRESS``, else a cluster of this machine alone, which ends with the block.
+        address: the cluster's, e.g. ``"auto"`` on one of its machines, or ``"10.0.0.1:6379"``; None for
+            ``$RAY_ADDRESS``, else a cluster on this machine, which ends with the block.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -57,6 +57,6 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
 
 
 def _first(error: BaseException) -> str:
-    """The error in one line."""
+    """Return the error in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

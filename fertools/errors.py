@@ -1,4 +1,4 @@
-"""Everything that fertools raises on purpose.
+"""The errors that fertools raises on purpose.
 
 ::
 
@@ -7,7 +7,7 @@
     ├── DataError          a data source cannot be read or lacks what is needed
     ├── ImageError         an image or array cannot be used as a face
     ├── ModelError         a model file is missing, not ours, truncated or altered
-    ├── ProviderError      an execution provider or device was asked for and not got
+    ├── ProviderError      a requested execution provider or device is not available
     ├── ForkError          something that does not survive a fork is used in the forked process
     ├── RunError           a run folder is missing, unfinished or in the way
     ├── WriteError         a file or folder cannot be written: the disk is full, or rights are missing
@@ -17,7 +17,7 @@
     └── MissingExtraError  an optional package is not installed (also an ImportError)
 
 The message names the file or value, says what is wrong and what to do about it. ProviderWarning is no error:
-"auto" goes on without an execution provider that it tried.
+"auto" skips an execution provider that does not work.
 """
 
 
@@ -42,7 +42,7 @@ class ModelError(FertoolsError):
 
 
 class ProviderError(FertoolsError):
-    """An execution provider or device was asked for and not got."""
+    """A requested execution provider or device is not available."""
 
 
 class ForkError(FertoolsError):
@@ -54,7 +54,7 @@ class RunError(FertoolsError):
 
 
 class WriteError(FertoolsError):
-    """A file or folder cannot be written: the disk is full, say, or rights are missing."""
+    """A file or folder cannot be written: for example, the disk is full or permission is missing."""
 
 
 class GateError(FertoolsError):

@@ -1,6 +1,6 @@
-"""Files appear whole or not at all: written beside their place, then renamed into it.
+"""Atomic writes: files are written beside their final path, then renamed.
 
-Whatever keeps them from being written is a WriteError, which names the path and the reason.
+Failures raise a WriteError that names the path and the reason.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Any
 from fertools.errors import WriteError
 from fertools.reading import reason
 
-#: Characters of a name that a temporary one takes over: there is a limit, 255 bytes as a rule.
+#: Characters of a name kept in the temporary one: names are limited, usually to 255 bytes.
 _KEPT = 32
 
 
 @contextmanager
 def telling(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a WriteError that names ``path``; so a WriteError of a file in it."""
+    """Turn an OSError of the block, or a WriteError of a file in it, into a WriteError for ``path``."""
     try:
         yield
     except (OSError, WriteError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         why = reason(cause) if isinstance(cause, OSError) else str(error)
-        raise WriteError(f"{path}: cannot be written ({why}); see to the disk and the rights") from cause
+        raise WriteError(f"{path}: cannot be written ({why}); check the disk and the permissions") from cause
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write a file to; it takes the place of ``path`` if the block ends well.
+    """Yield a temporary path to write; it replaces ``path`` if the block succeeds.
 
     The temporary name ends like ``path``, because some writers choose the format by the suffix.
 
@@ -59,9 +59,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes the place of the folder ``path`` if the block ends well.
+    """Yield an empty folder to fill; it replaces the folder ``path`` if the block succeeds.
 
-    An earlier ``path`` is moved aside, and only removed once the new one stands in its place.
+    An existing ``path`` is moved aside and removed once the new one is in place.
 
     Raises:
         WriteError: for any OSError, of the block too.
@@ -91,7 +91,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
     with replacing(path) as temporary:
-        # A file name that is no valid Unicode may stand in it.
+        # The text may hold file names that are not valid Unicode.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -101,12 +101,12 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Bytes and SHA-256 of a file, as reports list them."""
+    """Return size and SHA-256 of a file, as reports list them."""
     return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _umask() -> int:
-    """The process's umask (POSIX can only read it by setting it)."""
+    """Return the process's umask (POSIX can only read it by setting it)."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

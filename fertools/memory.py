@@ -1,27 +1,27 @@
-"""How much memory this process has used, and keeping what it has."""
+"""Peak memory of this process, and keeping freed memory."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-#: Parameters of glibc's ``mallopt`` (malloc.h), with what makes it keep memory.
+#: Parameters of glibc's ``mallopt`` (malloc.h) and the values that make it keep memory.
 KEEPING = {
-    -8: 1,  # M_ARENA_MAX: one heap for all threads; theirs hold 64 MiB each and are given back when empty
+    -8: 1,  # M_ARENA_MAX: one heap for all threads; per-thread heaps of 64 MiB are returned when empty
     -3: 2**30,  # M_MMAP_THRESHOLD: smaller blocks come from the heap, not as fresh pages of their own
     -1: -1,  # M_TRIM_THRESHOLD: the top of the heap is never given back
-    -2: 2**26,  # M_TOP_PAD: the heap grows by so many bytes more than are asked for
+    -2: 2**26,  # M_TOP_PAD: extra bytes by which the heap grows
 }
 
 
 def keep_memory() -> bool:
-    """Have the C library reuse freed memory, where it would give it back to the system.
+    """Make the C library reuse freed memory instead of returning it to the system.
 
-    A training step asks for the memory of all activations and gradients and frees it; taken from the system
+    A training step allocates and frees the memory of all activations and gradients; taken from the system
     each time, it costs a page fault every 4 KiB (docs/recipe.md). Call it before TensorFlow starts its
-    threads. What the process once had it holds to its end.
+    threads. The process then keeps its peak memory to its end.
 
-    Returns whether it took effect: only glibc has what it takes; elsewhere nothing happens.
+    Returns whether it took effect: it needs glibc and does nothing elsewhere.
     """
     if sys.platform != "linux":
         return False
@@ -32,9 +32,9 @@ def keep_memory() -> bool:
 
 
 def peak_memory() -> int | None:
-    """Largest resident memory of this process so far, in bytes; None where the system does not tell."""
+    """Return the peak resident memory of this process in bytes; None where the system does not report it."""
     if sys.platform == "linux":
-        # Not getrusage: its maximum holds what the process was before it became this one, too.
+        # Not getrusage: its maximum includes the process image before exec.
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
     if sys.platform == "darwin":

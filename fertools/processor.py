@@ -6,7 +6,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-#: What matters to int8: how fast it runs, and whether 8-bit products can saturate. Linux' names.
+#: Flags (Linux' names) that decide how fast int8 runs and whether 8-bit products can saturate.
 INT8_FEATURES = frozenset(
     ("avx2", "avx512bw", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
 )
@@ -14,7 +14,7 @@ INT8_FEATURES = frozenset(
 
 @cache
 def processor() -> tuple[str, frozenset[str]]:
-    """Name and instruction-set flags, as Linux tells them; elsewhere a name and no flags."""
+    """Return name and instruction-set flags as Linux reports them; elsewhere a name and no flags."""
     name, flags = "", frozenset[str]()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -30,5 +30,5 @@ def processor() -> tuple[str, frozenset[str]]:
 
 
 def int8_features() -> list[str]:
-    """The flags of ``INT8_FEATURES`` that this processor has."""
+    """Return the flags of ``INT8_FEATURES`` that this processor has."""
     return sorted(processor()[1] & INT8_FEATURES)

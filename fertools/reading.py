@@ -1,6 +1,6 @@
-"""Reading files that others give us: regular ones alone, and none that is larger than it can be.
+"""Read untrusted files: only regular ones, and none larger than a limit.
 
-A FIFO would keep us waiting for ever, and a device like /dev/zero has no end. Plain Python: the runtime
+A FIFO would block forever, and a device like /dev/zero never ends. Plain Python: the runtime
 imports this module.
 """
 
@@ -15,14 +15,14 @@ Path = str | os.PathLike[str]
 
 _MIB: Final = 2**20
 
-#: Bytes of an image file: more than the largest that Pillow opens without compression, 89 megapixels.
+#: Maximum bytes of an image file: more than 89 uncompressed megapixels, the most that Pillow opens.
 LARGEST_IMAGE: Final = 512 * _MIB
-#: Bytes of a model file: a protobuf cannot be larger.
+#: Maximum bytes of a model file: a protobuf cannot be larger.
 LARGEST_MODEL: Final = 2048 * _MIB
-#: Bytes of a text file of ours.
+#: Maximum bytes of a text file of ours.
 LARGEST_TEXT: Final = 64 * _MIB
 
-#: File name suffixes of pictures that are picked up from folders; a file named by itself may have any.
+#: Suffixes of the pictures found in folders; a file that is named directly may have any.
 PICTURES: Final = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
 )
@@ -36,10 +36,10 @@ _KINDS: Final = (
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file, or a link to one, for reading; nothing else is even opened.
+    """Open a regular file, or a link to one, for reading; anything else is not opened.
 
     Raises:
-        OSError: it is something else, is not there or cannot be opened.
+        OSError: it is something else, does not exist or cannot be opened.
         ValueError: there is a NUL in the path.
     """
     mode = os.stat(path).st_mode
@@ -52,10 +52,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Raises:
-        OSError: as ``open_regular``, or there are more than ``most``.
+        OSError: as ``open_regular``, or there are more than ``most`` bytes.
         ValueError: there is a NUL in the path.
     """
     with open_regular(path) as file:
@@ -65,7 +65,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular UTF-8 file of at most ``LARGEST_TEXT`` bytes.
+    """Return the text of a regular UTF-8 file of at most ``LARGEST_TEXT`` bytes.
 
     Raises:
         OSError: as ``read_bytes``.
@@ -75,5 +75,5 @@ def read_text(path: Path) -> str:
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, without the path."""
+    """Return the reason of the error without the path."""
     return error.strerror or str(error) or type(error).__name__

@@ -75,7 +75,7 @@ def scenes() -> str:
         "detector",
         "found",
         "of these close",
-        "false finds a scene",
+        "false finds per scene",
         "centre off",
         "side off",
         "turn off",

@@ -142,5 +142,5 @@ def test_a_folder_tells_of_itself_and_not_of_what_was_to_become_of_it(tmp_path):
     with full_disk(), pytest.raises(WriteError) as caught, replacing_folder(tmp_path / "a") as folder:
         write_text(folder / "file", "text")
     assert str(caught.value) == (
-        f"{tmp_path}/a: cannot be written (File too large); see to the disk and the rights"
+        f"{tmp_path}/a: cannot be written (File too large); check the disk and the permissions"
     )

@@ -50,7 +50,7 @@ def test_several_threads_a_prediction(export):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("<Predictor tiny int8, CPUExecutionProvider, threads=2")
-    assert [line.split("  ")[0] for line in lines[1:]] == ["predictions", "wrong", "a second", "memory"]
+    assert [line.split("  ")[0] for line in lines[1:]] == ["predictions", "wrong", "per second", "memory"]
     assert "1,000 by 3 callers" in lines[1]
     assert "0 (compared bit for bit)" in lines[2]
 
