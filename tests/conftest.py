@@ -6,7 +6,7 @@ import pytest
 
 # As fertools.runtime does before it imports onnxruntime; some tests import it themselves.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# What a developer may have set, and changes what the program says.
+# A developer may have set these, and they change the output.
 for variable in ("FERTOOLS_DATA", "TF_CPP_MIN_LOG_LEVEL"):
     os.environ.pop(variable, None)
 
@@ -47,7 +47,7 @@ def small_export(small_run, small_data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def blank_run(small_run, small_data, tmp_path_factory) -> Path:
-    """A run on other data, one image of which is blank, whose network answers the same but not in int8."""
+    """A run on other data, with one blank image, whose network answers the same except in int8."""
     from small_run import lopsided, write_run
 
     from fertools.data import Dataset
@@ -63,7 +63,7 @@ def blank_run(small_run, small_data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def yunet() -> str:
-    """A YuNet's ONNX file, which is no part of the project."""
+    """A YuNet's ONNX file, which is not part of the project."""
     path = os.environ.get("FERTOOLS_TEST_DETECTOR") or os.environ.get("FERTOOLS_DETECTOR")
     if not path or not Path(path).is_file():
         pytest.skip("FERTOOLS_TEST_DETECTOR names no YuNet file")
@@ -72,7 +72,7 @@ def yunet() -> str:
 
 @pytest.fixture
 def runtime_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three small files in the place of onnxruntime-web's 14 MB, with their checksums."""
+    """Three small files instead of onnxruntime-web's 14 MB, with their checksums."""
     from fertools.web import onnxruntime_web
 
     folder = tmp_path / "package" / "dist"

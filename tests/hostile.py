@@ -1,4 +1,4 @@
-"""What hostile tests share: files that are none, and disks that are full."""
+"""Helpers of hostile tests: special files, and full disks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPECIAL = ("fifo", "link to a fifo", "device", "link to a device", "socket")
 
 
 def make_special(kind: str, path: Path) -> Path:
-    """Put at ``path`` what would keep its reader waiting, or reading, for ever."""
+    """Create at ``path`` a special file that would block its reader, or never end."""
     other = path.with_name("other")
     if kind == "fifo":
         os.mkfifo(path)
@@ -37,7 +37,7 @@ def make_special(kind: str, path: Path) -> Path:
 
 @contextmanager
 def full_disk(room: int = 0) -> Iterator[None]:
-    """No file can grow beyond ``room`` bytes: Python, Keras, numpy and matplotlib get an OSError."""
+    """Let no file grow beyond ``room`` bytes: Python, Keras, numpy and matplotlib get an OSError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:

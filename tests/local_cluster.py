@@ -1,4 +1,4 @@
-"""What tests on a Ray cluster share; the cluster itself is the fixture ``cluster``."""
+"""Helpers of the tests on a Ray cluster; the cluster itself is the fixture ``cluster``."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ MARKS = [
 
 
 def in_thread(call):
-    """Start a call in a thread; gives what to wait for its end with."""
+    """Start a call in a thread; returns a function that waits for its end."""
     outcome = []
 
     def run():

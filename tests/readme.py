@@ -1,4 +1,4 @@
-"""Writes the generated blocks of the README and the documentation: python tests/readme.py."""
+"""Write the generated blocks of the README and the documentation: python tests/readme.py."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXPORTED = ROOT / "exported"
 PEERS = ROOT / "docs" / "peers.json"
 #: What benchmarks/scenes.py wrote.
 SCENES = ROOT / "docs" / "scenes.json"
-#: Its detectors as a reader knows them.
+#: Display names of its detectors.
 DETECTORS = {"haar": "Haar (OpenCV)", "yunet": "YuNet"}
 #: What ``fertools adapt --json`` printed for drawn faces.
 ADAPTED = ROOT / "docs" / "adapt.json"
 
 
 def pages() -> dict[Path, str]:
-    """The README and the pages with generated blocks, these renewed."""
+    """Return the README and the pages with their generated blocks updated."""
     made = {
         README: {"chain": chain(), "summary": summary()},
         DOCS / "models.md": {"result": result()},
@@ -68,7 +68,7 @@ def adapted() -> str:
 
 
 def scenes() -> str:
-    """All that benchmarks/scenes.py measured."""
+    """All figures of benchmarks/scenes.py."""
     document = json.loads(SCENES.read_text())
     models = list(document["models"])
     heads = [
@@ -165,7 +165,7 @@ def _processors(shipped: dict[str, dict[str, Any]]) -> str:
 
 
 def reports() -> dict[str, dict[str, Any]]:
-    """The reports of the shipped models by their names."""
+    """Return the reports of the shipped models by name."""
     return {name: json.loads((EXPORTED / name / "report.json").read_text()) for name in SHIPPED}
 
 
@@ -245,7 +245,7 @@ def result() -> str:
 
 
 def _line(name: str, report: dict[str, Any]) -> str:
-    """What a model is, and where its commands stand."""
+    """Describe a model, and say where its commands are."""
     training = report["training"]
     return (
         f"`{name}`: {report['model']['parameters']:,} parameters, seed {training['config']['seed']},"

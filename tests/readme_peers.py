@@ -55,7 +55,7 @@ def peers(report: Document, shipped: dict[str, Document]) -> str:
 
 
 def engines(report: Document) -> Iterator[str]:
-    """A line an engine."""
+    """One line per engine."""
     speeds = report["models"][0]["rows"][0]["speeds"]
     times = " | ".join(f"ms/image, {_setting(speed)}" for speed in speeds)
     yield f"| | | accuracy | agrees with Keras | MB | start s | peak MB | {times} |"
@@ -72,7 +72,7 @@ def engines(report: Document) -> Iterator[str]:
 
 
 def earlier(report: Document, shipped: dict[str, Document]) -> Iterator[str]:
-    """A line a model that has got other weights since, told by its accuracy, and an empty one after each."""
+    """One line, followed by an empty one, per model whose weights (and accuracy) have changed since."""
     for model in report["models"]:
         if model["name"] not in shipped or OURS in model["left_out"]:
             continue
@@ -88,7 +88,7 @@ def earlier(report: Document, shipped: dict[str, Document]) -> Iterator[str]:
 
 
 def left_out(report: Document) -> Iterator[str]:
-    """A line an engine that has none above, and an empty one."""
+    """One line per engine that has none above, and an empty one."""
     for model in report["models"]:
         for engine, reason in model["left_out"].items():
             yield f"- {model['name']} without {engine}: {reason}"
@@ -97,7 +97,7 @@ def left_out(report: Document) -> Iterator[str]:
 
 
 def standings(report: Document) -> Iterator[str]:
-    """A line a setting."""
+    """One line per setting."""
     yield (
         "| | | fastest other int8 | our time to its | onnxruntime fp32's to ours | tf.function's to ours"
         " | ours to a plain session.run's |"

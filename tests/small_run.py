@@ -14,15 +14,15 @@ from fertools import data
 from fertools.data import Dataset
 from fertools.training import TrainConfig
 
-#: Images of each split; so many of the test images also stand in train.
+#: Images of each split; this many of the test images are also in train.
 COUNTS = (1400, 70, 350)
 SEEN = 7
-#: One label in so many is wrong.
+#: One label in this many is wrong.
 WRONG = 5
 
 
 def barred_faces(*counts: int) -> Dataset:
-    """Drawn faces, each with two bars at the height of its class, which make it plain to any network."""
+    """Drawn faces, each with two bars at the height of its class, which make it obvious to any network."""
     drawn = data.synthetic.generate(*counts, seed=3)
     images = drawn.images.copy()
     images[..., :6] = images[..., -6:] = 0
@@ -65,7 +65,7 @@ def small_network() -> Any:
 
 
 def fitted_network(faces: Dataset) -> Any:
-    """The small network with weights that are solved for: right but for wrong labels, and too sure of it.
+    """The small network with solved weights: right except for the wrong labels, and overconfident.
 
     Nothing is trained, whose outcome would differ from processor to processor: the convolutions are random,
     each dense layer's columns for the classes are a ridge regression on what it is given.
@@ -86,7 +86,7 @@ def fitted_network(faces: Dataset) -> Any:
 
 
 def solve(network: Any, layer: Any, images: np.ndarray, classes: np.ndarray, scale: float) -> None:
-    """Set the first seven columns of a dense layer to a ridge regression on what it is given.
+    """Set the first seven columns of a dense layer to a ridge regression on its input.
 
     Its answers for ``images``, uint8 (n, 48, 48), are then near 6/7 of ``scale`` in the column of the image's
     class and minus 1/7 of it in the others.
@@ -179,7 +179,7 @@ def randomize(network: Any, seed: int = 0) -> Any:
 
 
 def decisive(network: Any, faces: np.ndarray) -> Any:
-    """Give the last layer weights with which the answers for ``faces`` differ, but none is all or nothing."""
+    """Give the last layer weights so that the answers for ``faces`` differ without being all or nothing."""
     import keras
 
     last = network.layers[-1]
@@ -211,7 +211,7 @@ def branched() -> Any:
     first = shared(layers.Conv2D(3, 1)(bent))
     second = shared(layers.Activation("tanh")(layers.Conv2D(3, 1)(bent)))
     merged = layers.Concatenate()([first, second])
-    # As many rows as channels: only the axis tells them apart.
+    # As many rows as channels: only the axis distinguishes them.
     rows = layers.Conv2D(10, 1)(merged)
     rows = layers.BatchNormalization(axis=1, name="along_rows")(rows)
     flat = layers.Flatten()(layers.SpatialDropout2D(0.3)(rows))

@@ -1,4 +1,4 @@
-"""The page of the ablation: what it says follows from the runs."""
+"""The page of the ablation: its text follows from the runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def report(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A file of the benchmark; it is importable in a test only."""
+    """Import a file of the benchmark, which is importable only in a test."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return importlib.import_module("ablation_report")
 
 
 @pytest.fixture
 def study(report: Any) -> Any:
-    """What is common to the runs."""
+    """What the runs have in common."""
     return report.Study("Each alone", "compact", 2, "--mixup 0")
 
 
@@ -44,7 +44,7 @@ def changes(report: Any) -> Any:
 
 @pytest.fixture
 def ablation(report: Any, study: Any, changes: Any, tmp_path: Path) -> Any:
-    """What came of the study: the change is better."""
+    """Results of the study: the change is better."""
     told = ((0.3, 0.6), (0.3, 0.585), (0.65, 0.62))
     runs = [
         told_run(tmp_path / change.folder, accuracies).path
@@ -96,7 +96,7 @@ def test_what_is_unfinished_is_left_out(
 
 
 def test_the_changes_are_options(report: Any) -> None:
-    """Each is accepted by the command line, and none gives an option the value that it has anyhow."""
+    """The command line accepts each, and none sets an option to the value that it already has."""
     for study, changes in importlib.import_module("ablation").STUDIES.items():
         common = parsed("train", study.common)
         assert common.keys() <= {field.name for field in dataclasses.fields(TrainConfig)}
@@ -107,7 +107,7 @@ def test_the_changes_are_options(report: Any) -> None:
 
 
 def parsed(command: str, options: str) -> dict[str, Any]:
-    """The values that ``options`` give to the command."""
+    """Return the values that ``options`` give to the command."""
     from fertools.cli import main
 
     context = main.get_command(click.Context(main), command).make_context(command, options.split())

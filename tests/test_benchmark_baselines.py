@@ -1,4 +1,4 @@
-"""The page of the published networks: what it says follows from the figures beside it."""
+"""The page of the published networks: its text follows from its figures."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def module(name: str) -> Any:
-    """A file of the benchmark; it is importable in a test only."""
+    """Import a file of the benchmark, which is importable only in a test."""
     return importlib.import_module(name)
 
 
 def an_export(folder: Path) -> Path:
-    """What the page reads of an export: of 4 test images the network takes 3 for Angry, and 2 rightly."""
+    """What the page reads from an export: 3 of 4 test images are predicted as Angry, 2 correctly."""
     confusion = [[2, 0, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0], *[[0] * 7] * 5]
     rows = [
         {
@@ -54,7 +54,7 @@ def an_export(folder: Path) -> Path:
 
 @pytest.fixture
 def outcome(tmp_path: Path) -> Any:
-    """Of a run of three epochs, the second its best."""
+    """A run of three epochs, of which the second is best."""
     run = told_run(tmp_path / "run", (0.3, 0.6, 0.4), config=TrainConfig(model="cnn3", epochs=3))
     (tmp_path / "run" / "run.json").write_text(
         json.dumps(json.loads((tmp_path / "run" / "run.json").read_text()) | {"commands": ["fertools train"]})

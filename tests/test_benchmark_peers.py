@@ -16,7 +16,7 @@ from fertools.runtime import Predictor
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 IMAGES = 40
-#: Always there; the others come with the extra ``bench``.
+#: Always installed; the others come with the extra ``bench``.
 INSTALLED = {
     "Keras predict": KERAS_FILE,
     "tf.function": KERAS_FILE,
@@ -130,7 +130,7 @@ def test_the_rival_is_the_fastest_int8_of_another_engine(monkeypatch):
             row("fertools int8", "int8", 3.0, 3.0, 30.0),
         ]
     )
-    # The median of 3/4, 3/5 and 30/40: the round that was slow for both does not count for more.
+    # The median of 3/4, 3/5 and 30/40: a round that was slow for both has no more weight.
     assert (one.threads, one.batch, one.rival, one.time_ratio) == (2, 64, "OpenVINO int8", 0.75)
     assert (one.overhead_ratio, one.times_tf_function) == (1.5, None)
     assert not [*report.standings([row("LiteRT int8", "int8", 5.0)])]

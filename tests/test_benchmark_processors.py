@@ -29,7 +29,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def module(name: str) -> Any:
-    """A file of the benchmark; it is importable in a test only."""
+    """Import a file of the benchmark, which is importable only in a test."""
     return importlib.import_module(name)
 
 
@@ -129,7 +129,7 @@ def test_the_table() -> None:
 
 @pytest.fixture
 def said() -> list[str]:
-    """What an emulator says."""
+    """The messages of an emulator."""
     return []
 
 
@@ -158,14 +158,14 @@ def test_a_run_on_an_emulated_processor(emulator: Any, tmp_path: Path, said: lis
     for seed in (0, 1, 0):
         file = tiny_export(tmp_path / "export", "int8", seed=seed) / INT8_FILE
         np.testing.assert_allclose(emulator.answers(file, processor), tiny_reference(FACES, seed), atol=1e-6)
-    assert said == [f"{file} on Nehalem (SSE4.2, no AVX)"] * 2  # the third run's answers were there
+    assert said == [f"{file} on Nehalem (SSE4.2, no AVX)"] * 2  # the third run's answers were kept
 
 
 def test_an_emulation_that_is_not_what_it_is_called() -> None:
     emulation = module("processor_emulation")
     haswell = emulation.PROCESSORS["Haswell"]
     emulation.check_features(haswell, {"SSE42", "AVX2"})
-    with pytest.raises(ConfigError, match=r"does not emulate Haswell \(AVX2\): take 7.2"):
+    with pytest.raises(ConfigError, match=r"does not emulate Haswell \(AVX2\): use 7.2"):
         emulation.check_features(haswell, {"SSE42"})  # QEMU 6.2
     with pytest.raises(ConfigError, match=r"Haswell \(AVX512VNNI\)"):
         emulation.check_features(haswell, {"AVX2", "AVX512VNNI"})
@@ -183,7 +183,7 @@ def test_a_raspberry_pi_4_by_its_cpuinfo() -> None:
     emulation = module("processor_emulation")
     lines = emulation.cpuinfo(emulation.PROCESSORS["cortex-a72"].midr).splitlines()
     values = dict(line.replace("\t", "").split(": ") for line in lines if line)
-    # As a Raspberry Pi 4 shows them.
+    # As on a Raspberry Pi 4.
     assert values == {
         "processor": "0",
         "CPU implementer": "0x41",

@@ -1,4 +1,4 @@
-"""The command line as a whole: lazy, documented, one line an error."""
+"""The command line as a whole: lazy imports, documentation, one-line errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HEAVY = {"tensorflow", "keras", "onnx", "onnxruntime", "pandas", "sklearn", "mat
 
 
 def loaded_by(code: str) -> set[str]:
-    """Top-level modules that are loaded after running ``code`` in a fresh interpreter."""
+    """Return the top-level modules loaded after running ``code`` in a fresh interpreter."""
     script = f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    """A command and all below it, with the words that call them."""
+    """Yield a command and its sub-commands, with the words that call them."""
     yield path, command
     if isinstance(command, click.Group):
         context = click.Context(command, info_name=path)

@@ -25,7 +25,7 @@ def teachers(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch, teachers):
-    """An empty folder with a data set, and networks that train in a moment."""
+    """An empty folder with a data set, and networks that train in seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(NETWORKS, "tiny", tiny_training.NETWORK)
     tiny = dataclasses.replace(NETWORKS["sequential"], build=tiny_training.build)
@@ -77,7 +77,7 @@ def test_usage_errors(teachers):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_teacher_may_be_an_ensemble(teachers, precision):
-    """As much as a network of ours is, also under another precision: its answers are those of its file."""
+    """An ensemble teaches like a single network; in any precision it answers like its file."""
     from fertools.models.ensemble import weighted_mean
     from fertools.models.inference import load, probabilities
     from fertools.training.trainer import _teacher, dtype_policy
@@ -98,7 +98,7 @@ def test_a_teacher_may_be_an_ensemble(teachers, precision):
 
 
 def test_class_weights_count_for_the_teachers_too(teachers):
-    """With labels that do not count, the weights change nothing else."""
+    """With a label share of 0, only the teachers' part is weighted."""
     whole = tiny_training.dataset()
     uneven = (whole.usage > 0) | (whole.labels > 0) | (np.arange(len(whole)) < 20)
     parts = (array[uneven] for array in (whole.images, whole.labels, whole.usage))

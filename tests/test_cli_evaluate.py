@@ -45,7 +45,7 @@ def run(*arguments):
     ("path", "split"), [("run", "validation"), ("export", "test"), (f"export/{ONNX_FILE}", "test")]
 )
 def test_models(path, split):
-    """The test split is for exports: of a run, something may still be chosen."""
+    """The test split is the default only for exports: for a run, something may still be chosen."""
     expected = measure(open_network(Path(path)), tiny_training.dataset(), split)
     result = run(path, "--data", "tiny.npz")
     assert result.exit_code == 0, result.stderr

@@ -40,7 +40,7 @@ def test_defaults(small_run, tmp_path, monkeypatch):
 
 
 def test_streams(small_run, tmp_path):
-    """A real process: stdout is JSON alone, and stderr our lines alone, though calibration is chatty."""
+    """In a real process stdout has only JSON and stderr only our lines, although calibration logs a lot."""
     command = [sys.executable, "-c", "from fertools.cli import main; main()", "export", str(small_run)]
     options = ["--out", "out", "--quantize", "--calibration-method", "percentile", "--json"]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
@@ -65,7 +65,7 @@ def test_streams(small_run, tmp_path):
 
 
 def test_a_gate_that_breaks_on_the_test_split_shows_the_table(small_run, tmp_path, monkeypatch):
-    """A limit of 0, which no conversion keeps."""
+    """Set a limit of 0, which every conversion exceeds."""
     monkeypatch.setattr("fertools.verification.gates.FLOAT_DIFFERENCE", 0.0)
     result = run(small_run, "--out", tmp_path / "out")
     assert result.exit_code == 1

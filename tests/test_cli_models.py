@@ -18,7 +18,7 @@ def run(*arguments):
 
 @pytest.fixture
 def one_run(tmp_path, monkeypatch):
-    """A file of results in which cnn3 was trained once."""
+    """A file of results with one training of cnn3."""
     monkeypatch.setattr(module, "FILE", tmp_path / "measured.json")
     found = Measured(recipe="original", epochs=15, validation=0.5512, test=0.5634)
     write_measured({"cnn3": [found]}, module.FILE)
@@ -113,7 +113,7 @@ def layer(name, kind, *reads, size=(), parameters=0):
 
 
 def test_boxes_of_a_picture():
-    """Two equal residual blocks are one box; what has no kernel belongs to what stands before it."""
+    """Two equal residual blocks are one box; a layer without a kernel belongs to the one before it."""
     layers = [
         layer("image", "InputLayer"),
         layer("stem", "Conv2D", "image", size=(8, 3, 3), parameters=80),

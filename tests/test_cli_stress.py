@@ -13,7 +13,7 @@ from fertools.data import synthetic, write
 from fertools.evaluation.confusion import stress_figure
 from fertools.evaluation.stress import CHANGES, stress
 
-#: Chance of a right answer of a network that guesses is 1/7.
+#: A network that guesses is right with probability 1/7.
 CLASSES = 7
 
 
@@ -30,7 +30,7 @@ def test_changes_are_the_same_each_time_and_grow(change, faces):
         assert changed.shape == faces.shape
         assert changed.dtype == np.uint8
         np.testing.assert_array_equal(changed, change.apply(faces, severity))
-        # What becomes of a face does not depend on how many come after it.
+        # The change of a face does not depend on how many follow.
         if change.name != "sensor noise":
             np.testing.assert_array_equal(change.apply(faces[:9], severity), changed[:9])
         far.append(np.abs(changed.astype(float) - faces).mean())

@@ -13,7 +13,7 @@ from fertools.training import Run, TrainConfig
 from fertools.training.comparison import compare
 from fertools.training.sweep import Sweep
 
-#: A rate with which this network learns, and one with which its weights overflow in the first epoch.
+#: A learning rate that works, and one that makes the weights overflow in the first epoch.
 GOOD, BAD = "learning_rate=1e-06", "learning_rate=100.0"
 OPTIONS = {"model": "mlp", "epochs": 2, "batch_size": 8, "precision": "float32", "device": "cpu"}
 
@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def jobs(monkeypatch):
-    """What would have been trained: name -> job, and under "how" where."""
+    """The jobs that would have been trained, by name; "how" says where."""
     asked = {}
 
     def note(jobs, **how):
@@ -46,7 +46,7 @@ def run(*arguments, data="tiny.npz", out="s"):
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """A sweep of which one run was interrupted after its first epoch: gone on with."""
+    """Continue a sweep of which one run was interrupted after its first epoch."""
     root = tmp_path_factory.mktemp("sweep")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(root)

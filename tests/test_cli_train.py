@@ -18,7 +18,7 @@ from fertools.training import Run, TrainConfig, recipe
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """An empty folder with a data set, and a network that trains in a moment."""
+    """An empty folder with a data set, and a network that trains in seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FERTOOLS_DATA", raising=False)
     tiny = dataclasses.replace(NETWORKS["sequential"], build=tiny_training.build)
@@ -147,7 +147,7 @@ def test_one_seed_in_a_folder_of_seeds():
 
 
 def test_other_data_without_weights_is_a_usage_error():
-    """There is nothing that it could be about."""
+    """The option would have no effect."""
     for words in (("train",), ("sweep", "--set", "epochs=1,2", "--out", "sweep")):
         result = CliRunner().invoke(main, [*words, "--other-data"])
         assert result.exit_code == 2
@@ -273,7 +273,7 @@ def test_a_gpu_that_is_not_there(here, monkeypatch):
 
 
 def test_what_a_recipe_says_for_an_optimizer_that_is_changed_is_forgotten():
-    """It was not asked for."""
+    """The user did not ask for it."""
     assert chosen_config("original", {"optimizer": "adam", "model": "cnn3-sgd"}).momentum == 0.9
     steep = NETWORKS["sequential"].recipes["original"] | {"optimizer": "sgd", "momentum": 0.5}
     changed = dataclasses.replace(NETWORKS["sequential"], recipes={"original": steep})

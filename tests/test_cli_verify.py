@@ -44,7 +44,7 @@ def test_json(small_export, source, monkeypatch):
         row.pop("milliseconds")
     assert document["gates"] == reported["gates"]
     assert document["data"] == reported["data"]
-    # The sizes too: what was verified is what was written, with its accuracy inside.
+    # The sizes too: the verified bytes are the written ones, with the accuracy inside.
     assert document["rows"] == reported["rows"]
 
 
@@ -69,7 +69,7 @@ def test_broken_gate(small_export, source, tmp_path, file, said, as_json):
 
 
 def test_other_data(small_export, source, tmp_path, monkeypatch):
-    """Without --data it is the drawn faces, which this export was not made from: an error, not a table."""
+    """Without --data, drawn faces are used; this export was not made from them, so it is an error."""
     monkeypatch.delenv("FERTOOLS_DATA", raising=False)
     monkeypatch.setattr("fertools.data.load", lambda source: synthetic.generate(70, 35, 35))
     result = run(small_export)

@@ -28,7 +28,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def other_run(small_run, small_data, tmp_path_factory):
-    """A run whose network answers otherwise than that of ``small_run``, on the same data."""
+    """A run whose network answers differently from that of ``small_run``, on the same data."""
     network = load(small_run / "best.keras")
     random = np.random.default_rng(7)
     weights = [
@@ -40,7 +40,7 @@ def other_run(small_run, small_data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(small_run, other_run, tmp_path_factory):
-    """The export of both, the first with three quarters, and the command's outcome."""
+    """The export of both, the first with a weight of three quarters, and the command's result."""
     folder = tmp_path_factory.mktemp("exported") / "both"
     words = ["--weights", "3,1", "--out", folder, "--quantize", "--calibration-images", 256]
     return folder, run(small_run, other_run, *words)
@@ -70,7 +70,7 @@ def test_wrong_weights(weights, count, said):
 
 @pytest.mark.parametrize("names", [("compact", "cnn3"), ("mlp", "shallow", "mlp"), ("resnet18", "compact")])
 def test_the_mean_of_the_members(names):
-    """Sequential and functional networks, twice the same one, with and without folding."""
+    """Sequential and functional networks, one of them twice, with and without folding."""
     keras.utils.set_random_seed(3)
     networks = [build(name) for name in names]
     images = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
@@ -94,7 +94,7 @@ def scaled(runs, data):
 
 
 def test_members_are_all_scaled_to_the_same_confidence(small_run, other_run, small_data, tmp_path):
-    """Whether a member is a run or its export, whose confidence has been scaled before, is all the same."""
+    """A run and its export, whose confidence is already scaled, give the same member."""
     certain = load(other_run / "best.keras")
     certain.layers[-1].set_weights([4 * array for array in certain.layers[-1].get_weights()])
     sure = write_run(tmp_path / "sure", certain, small_data)

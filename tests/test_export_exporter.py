@@ -36,7 +36,7 @@ def listing(folder):
 
 @pytest.fixture
 def copied_run(small_run, tmp_path):
-    """A run folder to spoil."""
+    """A copy of a run folder to damage."""
     return Run.open(shutil.copytree(small_run, tmp_path / "run"))
 
 
@@ -52,7 +52,7 @@ def test_files(small_export, report):
     assert {name: facts["sha256"] for name, facts in report["files"].items()} == {
         name: digest for name, digest in listing(small_export).items() if name != "report.json"
     }
-    assert small_export.stat().st_mode & 0o077 != 0  # as the umask has it, not as a temporary folder
+    assert small_export.stat().st_mode & 0o077 != 0  # by the umask, unlike a temporary folder
 
 
 def test_without_quantization_there_is_no_int8_file(small_run, small_data, tmp_path):
@@ -156,7 +156,7 @@ def test_an_int8_file_that_is_more_fragile_is_not_written(small_run, small_data,
 
 @pytest.fixture(scope="module")
 def sure_run(small_run, small_data, tmp_path_factory):
-    """The run of a network that is three times as sure of itself as it should be."""
+    """The run of a network whose logits are three times too large."""
     network = load(small_run / "best.keras")
     last = network.layers[-1]
     last.set_weights([3 * array for array in last.get_weights()])
@@ -302,7 +302,7 @@ def test_what_is_no_export_is_never_touched(small_run, small_data, small_export,
 
 
 def test_what_ships_is_what_was_verified(small_run, small_data, tmp_path, monkeypatch):
-    """The very bytes: nothing is written to a file for devices after it was verified."""
+    """The exact bytes are verified: files for devices are not written to afterwards."""
     verified = {}
 
     def remembering(folder, dataset):
@@ -354,13 +354,13 @@ def test_a_broken_gate_leaves_nothing(blank_run, tmp_path):
     assert list(tmp_path.iterdir()) == []
     assert "int8: top-1 agreement" in [gate.name for gate in caught.value.gates]
     assert "(--calibration-images)" in str(caught.value)
-    # The test split is the final proof: what fails before is not shown it.
+    # The test split is the final proof: a file that fails earlier is not measured on it.
     assert caught.value.report is None
     assert not any(message.startswith("verifying") for message in said)
 
 
 def test_a_gate_that_breaks_on_the_test_split_leaves_nothing(small_run, small_data, tmp_path, monkeypatch):
-    """It points to the validation figures, and not to options to try."""
+    """The hint points to the validation figures, not to options to try."""
 
     def worse(folder, dataset):
         report = verify(folder, dataset)

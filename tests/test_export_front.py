@@ -33,10 +33,10 @@ def pooled():
 
 
 def skipping():
-    """The image is read by a convolution, and again behind it."""
+    """The image is read by a convolution, and again after it."""
     image = keras.Input((48, 48, 1))
     found = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
-    # Not the mean over the whole image: faces differ little in it, and `decisive` would enlarge its rounding.
+    # Not the mean over the image: faces hardly differ in it, and `decisive` would enlarge its rounding.
     found = layers.AveragePooling2D(12)(layers.Concatenate()([found, image]))
     found = layers.Flatten()(found)
     return randomize(keras.Model(image, layers.Dense(7, activation="softmax")(found)))
@@ -59,7 +59,7 @@ def test_the_scaling_stays_where_something_else_reads_the_image():
 
 @pytest.mark.parametrize(("second", "convolutions"), [("cnn3", 2), ("mlp-scaled", 0)])
 def test_ensembles(second, convolutions):
-    """With a member that begins with a dense layer, the scaling stays, and so does the answer."""
+    """If a member begins with a dense layer, the scaling stays, and the answers are unchanged."""
     networks = [decisive(pooled(), FACES), decisive(randomize(build(second)), FACES)]
     whole = weighted_mean(networks, (0.5, 0.5))
     model = to_onnx(whole)

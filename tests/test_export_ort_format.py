@@ -1,4 +1,4 @@
-"""Exports in onnxruntime's mobile format are exports like others."""
+"""Exports in onnxruntime's mobile format behave like other exports."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def names(folder):
 
 
 def operators(folder):
-    """Domain -> the operators that a reduced build needs."""
+    """Return domain -> the operators that a reduced build needs."""
     lines = (folder / "required_operators.config").read_text().splitlines()
     found = {}
     for line in lines:
@@ -104,7 +104,7 @@ def test_the_same_gates(small_ort, small_export, small_data):
 def test_nothing_is_left_to_do_on_the_device_and_it_may_be_any(small_ort):
     found = operators(small_ort)
     assert {"QLinearConv", "QGemm"} <= found["com.microsoft"]  # int8 is computed in int8
-    assert "com.microsoft.nchwc" not in found  # a layout of x86 alone
+    assert "com.microsoft.nchwc" not in found  # an x86-specific layout
     assert not {"BatchNormalization", "Relu"} & found["ai.onnx"]
 
 

@@ -57,7 +57,7 @@ def test_the_first_convolution_stays_in_float(model, int8):
         (node,) = (reader for reader in int8.graph.node if node.output[0] in reader.input)
         if node.op_type == "Conv":
             assert [tensors(int8)[name].dtype for name in node.input[1:]] == [np.float32, np.float32]
-    # The pooling before the ReLU, lest onnxruntime pools bytes.
+    # Pooling comes before the ReLU, so that onnxruntime does not pool bytes.
     assert names == ["Cast", "Reshape", "Conv", "MaxPool", "Relu"]
     assert [node.op_type for node in model.graph.node][2:5] == ["Conv", "Relu", "MaxPool"]
 
@@ -99,7 +99,7 @@ def test_pixels_of_dense_layers_are_it_too(train, name, factor):
 
 
 def test_another_front_is_left_alone(train):
-    """Pixels that are shifted are not the quantized form of anything with zero point 0."""
+    """Shifted pixels are not the quantized form of anything with zero point 0."""
     network = keras.Sequential(
         [
             layers.Input((48, 48, 1)),
@@ -183,7 +183,7 @@ def test_seed_decides(model, train):
 
 
 def test_draws_no_more_images_than_asked_for(model, train):
-    """All images but the drawn ones replaced: nothing changes."""
+    """Replacing all images that were not drawn changes nothing."""
     drawn = np.random.default_rng(0).permutation(len(train))[:10]
     others = np.zeros_like(train)
     others[drawn] = train[drawn]

@@ -18,13 +18,13 @@ def model(small_run):
 
 
 def float_kernels(model):
-    """How many layers have kernels in float."""
+    """Count the layers with kernels in float."""
     names = {tensor.name for tensor in model.graph.initializer if tensor.data_type == 1}
     return sum(node.op_type in WEIGHTED and node.input[1] in names for node in model.graph.node)
 
 
 def test_close_answers_are_left_alone(model, small_data):
-    """The very images that it was calibrated on, in which the small network is sure of itself."""
+    """The images that it was calibrated on, on which the small network is confident."""
     train = small_data.split("train")
     chosen = run_onnxruntime(model, train.images).max(axis=1) > 0.9
     sure = Split(train.images[chosen], train.labels[chosen])
@@ -38,7 +38,7 @@ def test_close_answers_are_left_alone(model, small_data):
 
 
 def test_layers_stay_in_float_until_the_answers_are_close(small_run, small_data):
-    """One channel is far larger than the others and leaves nothing of them in int8; one layer stays in it."""
+    """One channel is so large that int8 loses the others; only one layer stays in int8."""
     model = to_onnx(lopsided(load(small_run / "best.keras")))
     said = []
     train, validation = small_data.split("train").images, small_data.split("validation")

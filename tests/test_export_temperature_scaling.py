@@ -27,7 +27,7 @@ def softmax(logits):
 
 
 def drawn(temperature, images=20_000, seed=0):
-    """Probabilities whose logits are ``temperature`` times those that the labels are drawn by."""
+    """Probabilities whose logits are ``temperature`` times those that the labels are drawn from."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 2, (images, 7))
     labels = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
@@ -78,7 +78,7 @@ def test_rescaled_bears_zeros():
 
 
 def dense(weights, bias=None, *, last="softmax"):
-    """A network of one dense layer on the first pixels, and perhaps a layer of its own for the softmax."""
+    """A network of one dense layer on the first pixels, optionally with a separate softmax layer."""
     network = keras.Sequential(
         [
             layers.Input((48, 48, 1)),
@@ -95,7 +95,7 @@ def dense(weights, bias=None, *, last="softmax"):
 
 
 def noisy(images=4000, seed=0):
-    """A split, and the logits that its labels are drawn by: linear in the first seven pixels."""
+    """A split, and the logits that its labels are drawn from: linear in the first seven pixels."""
     random = np.random.default_rng(seed)
     faces = random.integers(0, 256, (images, 48, 48), dtype=np.uint8)
     weights, bias = np.eye(7, dtype=np.float32) * 4, random.normal(0, 0.5, 7).astype(np.float32)
@@ -133,7 +133,7 @@ def test_a_layer_without_a_bias():
 
 
 def test_a_temperature_that_does_not_lower_the_error_is_not_used():
-    """Six images in ten are of the best class, as it says: only the other classes want a temperature."""
+    """The best class is correct for six images in ten, as predicted: only the others need a temperature."""
     rest = np.array([0.6, 0.35, 0.01, 0.01, 0.01, 0.01, 0.01], np.float32)
     network = dense(np.zeros((1, 7)), np.log(rest))
     labels = np.repeat(np.array([0, 6], np.uint8), [60, 40])
@@ -168,10 +168,10 @@ def test_another_last_layer_is_left_alone():
 
 @pytest.mark.parametrize("name", ["sequential", "compact", "shallow", "resnet18"])
 def test_networks_of_ours_can_be_scaled(name):
-    """With a bias in the last layer and without; tests/test_models.py holds that all end alike."""
+    """With and without a bias in the last layer; tests/test_models.py checks that all end alike."""
     network = build(name)
     last = network.layers[-1]
-    weights = [100 * array for array in last.get_weights()]  # far too sure of anything
+    weights = [100 * array for array in last.get_weights()]  # far too confident
     last.set_weights(weights)
     split = Split(
         np.random.default_rng(0).integers(0, 256, (14, 48, 48), dtype=np.uint8),

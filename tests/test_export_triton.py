@@ -1,4 +1,4 @@
-"""The model repository is one by Triton's own definitions, and tells what the files say."""
+"""The model repository is valid by Triton's own definitions, and agrees with the files."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
 
 
 def check(repository: Path, names: list[str]) -> None:
-    """Everything that the onnxruntime backend compares when it loads a model."""
+    """Check everything that the onnxruntime backend compares when it loads a model."""
     assert sorted(path.name for path in repository.iterdir()) == sorted(names)
     for name in names:
         folder = repository / name
@@ -47,7 +47,7 @@ def check(repository: Path, names: list[str]) -> None:
             assert [tensor.name for tensor in told] == [tensor.name for tensor in real]
             for tensor, held in zip(told, real, strict=True):
                 assert TYPES[definitions.DataType.Name(tensor.data_type)] == held.type
-                assert [*tensor.dims] == held.shape[1:]  # Triton's own batch dimension stands before them
+                assert [*tensor.dims] == held.shape[1:]  # Triton's batch dimension precedes them
                 assert not isinstance(held.shape[0], int)
 
 

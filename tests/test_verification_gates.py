@@ -23,7 +23,7 @@ FER2013 = 3_589
 
 
 def sure(classes, certainty=0.9):
-    """float32 (n, 7): so sure of these classes."""
+    """float32 (n, 7): probabilities with this confidence in these classes."""
     rows = np.full((len(classes), 7), (1 - certainty) / 6, np.float32)
     rows[np.arange(len(classes)), classes] = certainty
     return rows
@@ -34,7 +34,7 @@ def verdicts(gates):
 
 
 def paired(images, lost, won=0):
-    """Gates of an int8 file that alone is wrong on ``lost`` images and alone is right on ``won``."""
+    """Gates of an int8 file: only it is wrong on ``lost`` images, and only it is right on ``won``."""
     labels = np.zeros(images, np.uint8)
     before, after = np.zeros(images, int), np.zeros(images, int)
     after[:lost] = 1
@@ -78,7 +78,7 @@ def test_swapped_classes_count_unless_keras_was_undecided():
 
 @pytest.mark.parametrize("images", [DECISIVE_IMAGES, FER2013])
 def test_on_a_large_split_the_measured_loss_decides(images):
-    """Half a point, as strict as without an interval; where it is kept, the interval may leave a doubt."""
+    """Half a point is as strict as without an interval; if it is kept, the interval may leave it open."""
     most = int(images * INT8_POINTS_LOST / 100)
     for won in (0, 9):
         kept, beyond = (paired(images, won + lost, won)[0] for lost in (most, most + 1))
@@ -95,13 +95,13 @@ def test_on_a_large_split_the_measured_agreement_decides(images):
 
 
 def test_the_large_split_is_where_a_file_that_loses_nothing_keeps_the_limit():
-    """The number that decides follows from the two limits."""
+    """The number of images that decides follows from the two limits."""
     spread = norm.ppf(0.975) * math.sqrt(1 - INT8_AGREEMENT)
     assert math.ceil((spread / (INT8_POINTS_LOST / 100)) ** 2) == DECISIVE_IMAGES < FER2013
 
 
 def test_one_image_of_150_says_nothing():
-    """The case that broke an export by chance: neither broken, nor proved where none is lost."""
+    """A case that once broke an export by chance: neither broken nor, with no loss, proved."""
     for lost, won in ((0, 0), (1, 0), (0, 1), (2, 0), (2, 2)):
         loss, agreement, _ = paired(150, lost, won)
         assert loss.state is State.NOT_PROVED, (lost, won)
@@ -135,13 +135,13 @@ def test_accuracy_may_rise():
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (2, 3), (0, 2)])
 def test_so_many_images_would_do(counts):
-    """With the same shares: that number decides, and one less does not."""
+    """With the same shares, that number of images decides, and one less does not."""
     images = 150
     for which in (0, 1):
         needed = paired(images, *counts)[which].images_needed
 
         def decided(other, which=which):
-            # Fractions of images cannot be made; the intervals take them.
+            # Fractions of images do not exist, but the intervals accept them.
             lost, won = (count * other / images for count in counts)
             if which:
                 low, high = share_interval(lost + won, other)
@@ -188,7 +188,7 @@ def test_interval_of_a_difference():
 @pytest.mark.parametrize("images", [60, 150, 400, 737, 1500, 2304])
 @pytest.mark.parametrize("changed", [0.005, 0.008, 0.015, 0.04])
 def test_a_claim_about_the_loss_is_wrong_in_at_most_25_of_1000_samples(images, changed):
-    """Summed up over all samples of a file that loses exactly the limit: no simulation, no chance."""
+    """Summed exactly over all samples of a file that loses exactly the limit, without simulation."""
     limit = INT8_POINTS_LOST / 100
     lost, won = (changed + limit) / 2, (changed - limit) / 2
     proved = broken = seen = 0.0
@@ -218,7 +218,7 @@ def test_a_claim_about_the_agreement_is_wrong_in_at_most_25_of_1000_samples(imag
 
 
 def test_simulated_files():
-    """Whole gates on drawn samples: a file that loses nothing is hardly ever broken, a bad one is found."""
+    """Whole gates on drawn samples: a file without loss is hardly ever broken, a bad one is detected."""
     random = np.random.default_rng(0)
     good = bad = 0
     for _ in range(200):
@@ -229,7 +229,7 @@ def test_simulated_files():
 
 
 def hits(images, lost):
-    """Shares of 42 changes under which int8 is right, and as many images of Keras, which is right oftener."""
+    """Per-image shares of 42 changes classified correctly: Keras', and int8's, lower by ``lost``."""
     reference = np.random.default_rng(0).integers(0, 43, images) / 42
     return reference, np.clip(reference - lost, 0, 1)
 
@@ -245,7 +245,7 @@ def test_stress_gate():
     broken = stress_gate(*hits(1024, 0.05))
     assert broken.state is State.BROKEN
     assert broken.measured > 4
-    assert stress_gate(*hits(1024, 0.05)[::-1]).state is State.PROVED  # int8 is the better one
+    assert stress_gate(*hits(1024, 0.05)[::-1]).state is State.PROVED  # int8 is better
     assert gate_values(broken)["counts"] == {"images": 1024}
 
 

@@ -1,4 +1,4 @@
-"""The kit that travels to a device: made, run by its own script alone, and read back."""
+"""The kit for a device: written, run by its own script, and read back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def kit(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(kit: Path, work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """check.py as on a device: without this project on the path."""
+    """Run check.py as on a device: without this project on the path."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-I", str(kit / "check.py"), *arguments]
     return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
@@ -61,7 +61,7 @@ def result(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changed(result: Path, place: Path, change) -> Path:
-    """A copy of a result after ``change`` has been made to its document."""
+    """Copy a result and apply ``change`` to its document."""
     document = json.loads(result.read_text())
     change(document)
     place.write_text(json.dumps(document))
@@ -128,7 +128,7 @@ def test_a_device_that_answers_otherwise_breaks_the_gate(export: Path, result: P
         answers = np.frombuffer(base64.b64decode(row["answers"]), "<f4").reshape(IMAGES, 7).copy()
         answers[0] = np.roll(answers[0], 1)  # one image in 60
         row["answers"] = base64.b64encode(answers.tobytes()).decode()
-        row["agreement"] = 1.0  # the device's own word does not count
+        row["agreement"] = 1.0  # the device's own claim is ignored
 
     report = read_result(export, changed(result, tmp_path / "result.json", swap))
     assert not report.passed
@@ -197,7 +197,7 @@ def test_a_folder_without_models_has_no_kit(tmp_path: Path) -> None:
 
 
 def test_the_commands(small_export: Path, tmp_path: Path) -> None:
-    """Write a kit, run it, read it back: the device stands in the report and on the card, once."""
+    """Write a kit, run it, read it back: the device is in the report and on the card, once."""
     folder = shutil.copytree(small_export, tmp_path / "out")
     kit = tmp_path / "kit.zip"
     done = CliRunner().invoke(main, ["verify", str(folder), "--kit", str(kit), "--images", "20"])

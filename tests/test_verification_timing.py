@@ -18,7 +18,7 @@ def affinities():
 
 
 def waiting_thread():
-    """A thread that waits until it is told to end."""
+    """A thread that waits for its end event."""
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()

@@ -26,7 +26,7 @@ def folder(small_export, tmp_path):
 
 
 def tamper(file, change):
-    """Change the graph and renew its checksum, as no accident would."""
+    """Change the graph and update its checksum, which no accident would do."""
     model = onnx.load(file)
     change(model)
     file.write_bytes(stamp(model, Predictor(file, threads=1).info))
@@ -189,7 +189,7 @@ def test_int8_whose_rows_do_not_sum_to_one(folder, small_data):
 
 
 def test_another_keras_network(folder, small_data):
-    """Even one whose answers are the same within every limit."""
+    """Even if its answers stay within every limit."""
     network = load(folder / KERAS_FILE)
     weights = network.get_weights()
     weights[-1][0] += 1e-6

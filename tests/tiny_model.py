@@ -25,7 +25,7 @@ def tiny_weights(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tiny_reference(faces: np.ndarray, seed: int = 0) -> np.ndarray:
-    """What the model must answer: float32 (n, 7) of uint8 (n, 48, 48), by numpy."""
+    """Compute the expected answers with numpy: float32 (n, 7) of uint8 (n, 48, 48)."""
     weights, bias = tiny_weights(seed)
     logits = faces.reshape(-1, PIXELS).astype(np.float32) / np.float32(255) @ weights + bias
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -83,7 +83,7 @@ def tiny_proto(
 
 
 def tiny_bytes(precision: str = "float32", *, seed: int = 0) -> bytes:
-    """A model file. The int8 one is the same graph under another name, which a runtime cannot tell."""
+    """A model file. The int8 one is the same graph under another name, which a runtime cannot notice."""
     return add_checksum(tiny_proto(tiny_info(precision, seed), seed=seed).SerializeToString())
 
 

@@ -67,7 +67,7 @@ def create(path, settings=None, source=None, **options):
 
 
 class Stop:
-    """An observer that breaks off at a step of an epoch."""
+    """An observer that aborts at a step of an epoch."""
 
     def __init__(self, epoch, step=None, how=None):
         self.at, self.how = (epoch, step), how
@@ -87,7 +87,7 @@ class Stop:
 
 
 def comparable(run):
-    """The history without what differs from one time to the next."""
+    """Return the history without what differs between runs."""
     return [dataclasses.replace(row, seconds=0) for row in run.history()]
 
 
@@ -96,7 +96,7 @@ def kill():
 
 
 def main(path, name, when):
-    """Train in ``path`` and be killed in epoch 2: in its middle, or just before it is committed."""
+    """Train in ``path`` and be killed in epoch 2, in its middle or just before it is saved."""
     from fertools.backend import import_keras
 
     import_keras()

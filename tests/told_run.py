@@ -1,4 +1,4 @@
-"""Run folders whose histories are told instead of trained."""
+"""Run folders whose histories are given instead of trained."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ FACTS = {
 
 
 def told_run(path, accuracies=(), losses=None, *, config=None, finished=True, seconds=2.0):
-    """A run with these validation accuracies and losses, an epoch each; in training 0.1 better."""
+    """Write a run with these validation accuracies and losses, one per epoch; training is 0.1 better."""
     losses = [1.0 - value for value in accuracies] if losses is None else losses
     run = Run.create(path, config or TrainConfig(epochs=max(len(accuracies), 1)), FACTS)
     rows = [
@@ -31,7 +31,7 @@ def told_run(path, accuracies=(), losses=None, *, config=None, finished=True, se
 
 
 def told_seeds(path, *histories):
-    """A folder of seeds with these validation accuracies."""
+    """Write a folder of seeds with these validation accuracies."""
     configs = seeded(TrainConfig(epochs=len(histories[0])), len(histories))
     return [
         told_run(seed_folder(path, config.seed), accuracies, config=config)
@@ -40,6 +40,6 @@ def told_seeds(path, *histories):
 
 
 def rising(epochs, best, seed=0):
-    """Accuracies that rise to about ``best``, with noise."""
+    """Return accuracies that rise to about ``best``, with noise."""
     noise = np.random.default_rng(seed).normal(0, 0.01, epochs)
     return (best * (1 - np.exp(-np.arange(1, epochs + 1) / 8)) + noise).tolist()
