@@ -97,7 +97,7 @@ def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
     except KeyboardInterrupt:
         talk(f"Interrupted; the same command continues in {out}.")
         raise SystemExit(130) from None
-    rate = f", {progress.rows / (monotonic() - begin):,.0f} rows a second" if progress.rows else ""
+    rate = f", {progress.rows / (monotonic() - begin):,.0f} rows per second" if progress.rows else ""
     talk(f"Wrote {progress.rows:,} rows to {out}/{rate}; {summary.rows - progress.rows:,} were there before.")
     if as_json:
         emit({"out": str(out), **summary.to_dict()})

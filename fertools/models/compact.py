@@ -1,4 +1,4 @@
-"""The network for the smallest devices: 437,159 parameters, 27.0M multiply-adds an image.
+"""The network for the smallest devices: 437,159 parameters, 27.0M multiply-adds per image.
 
 Plain 3x3 convolutions at low resolution, because these gain most from int8 kernels: depthwise ones and
 those at the full 48x48 pixels hardly do. The first convolution therefore strides at once.
