@@ -285,6 +285,28 @@ def test_several_workers_and_sigterm_loses_nothing(model, expected):
     assert all(np.array_equal(answer, expected[0]) for answer in answers)
 
 
+def test_who_connects_too_late_is_refused_and_does_not_wait(model):
+    """One worker still has a request; the others, and so the server, accept no more."""
+    server = Server(model, "--workers", 2)
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        slow.sendall(b"POST /predict HTTP/1.1\r\nhost: here\r\ncontent-length: 1\r\n\r\n")
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", server.port)).close()
+            except ConnectionRefusedError:
+                break
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert server.process.poll() is None
+        slow.sendall(b"x")
+        assert slow.recv(100).startswith(b"HTTP/1.1 422 ")
+    server.stop()
+    assert server.process.returncode == 0
+
+
 def test_the_rule_of_the_batches():
     """What is there goes together, up to the size; who is first waits for others no longer than told."""
     sizes = []
@@ -347,6 +369,9 @@ def test_the_command(model, server):
     result = CliRunner().invoke(main, ["serve", "nothing"])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: nothing: no such model")
+    result = CliRunner().invoke(main, ["serve", str(model), "--workers", "2", "--detector", "nothing.onnx"])
+    assert result.exit_code == 1  # instead of workers that fail one after the other
+    assert result.stderr.startswith("Error: ")
     command = [sys.executable, "-m", "fertools", "serve", str(model), "--port", str(server.port)]
     taken = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert taken.returncode == 1

@@ -8,7 +8,6 @@ import click
 
 from fertools.cli.common import precision_option, provider_option, talk, views_option
 from fertools.cli.photos import detector_option, min_confidence_option
-from fertools.runtime import Predictor
 from fertools.serving import Settings, serve
 
 
@@ -85,13 +84,12 @@ def command(model: str | None, host: str, port: int, workers: int, **options: An
     SIGTERM it answers the requests that it has, then ends.
     """
     settings = Settings(model, **options)
-    opened = Predictor(
-        model, precision=settings.precision, providers=settings.provider, threads=settings.threads
-    )
+    # Each process opens its own; what cannot be opened is reported once, here.
+    opened, _ = settings.predictor(), settings.finder()
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     talk(
         f"Serving {opened.info.name} {opened.info.precision} on {place}/, {opened.provider}; Ctrl-C ends it."
     )
     talk(f"Next: curl --data-binary @face.jpg {place}/predict")
-    del opened  # each process opens its own
+    del opened
     serve(settings, host=host, port=port, workers=workers)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from importlib import import_module
+from typing import Any
 
 from fertools.errors import ConfigError, MissingExtraError
 from fertools.serving.settings import Settings
 
 __all__ = ["Settings", "serve"]
+
+_APP = "fertools.serving.app:from_environment"
 
 
 def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
@@ -32,26 +35,42 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, work
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "uvicorn", "serve") from error
     settings.to_environment()
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": host,
+        "port": port,
+        "access_log": False,
+        "log_level": "warning",
+        "server_header": False,
+        "proxy_headers": False,  # the address of the client is not used
+        "timeout_graceful_shutdown": 30,
+    }
     with tempfile.TemporaryDirectory() as folder:
-        if (
-            workers > 1
-        ):  # workers share their counters by files; prometheus_client reads this when it is imported
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         try:
-            uvicorn.run(
-                "fertools.serving.app:from_environment",
-                factory=True,
-                host=host,
-                port=port,
-                workers=workers,
-                access_log=False,
-                log_level="warning",
-                server_header=False,
-                proxy_headers=False,  # the address of the client is not used
-                timeout_graceful_shutdown=30,
-            )
+            if workers == 1:
+                uvicorn.run(_APP, **options)
+            else:  # workers share counters by files; prometheus_client reads this when it is imported
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+                _run_workers(uvicorn.Config(_APP, workers=workers, **options))
         except SystemExit as error:
             if error.code:
                 raise ConfigError(
                     f"cannot serve on {host} port {port}: see above; try another --port"
                 ) from error
+
+
+def _run_workers(config: Any) -> None:
+    """Run uvicorn's worker processes until SIGTERM or SIGINT.
+
+    uvicorn's parent process keeps the listening socket open until the last worker has ended. Clients that
+    connect after the workers have stopped accepting would wait until then, and be reset.
+    """
+    from uvicorn.supervisors import Multiprocess
+
+    class Workers(Multiprocess):
+        def terminate_all(self) -> None:
+            super().terminate_all()
+            for each in self.sockets:
+                each.close()
+
+    Workers(config, sockets=[config.bind_socket()]).run()

@@ -34,8 +34,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from fertools import __version__
-from fertools.errors import FertoolsError, ImageError, MissingExtraError
-from fertools.runtime import Predictor, to_face
+from fertools.errors import FertoolsError, ImageError
+from fertools.runtime import to_face
 from fertools.serving import protocol
 from fertools.serving.batching import Batcher, FullError
 from fertools.serving.protocol import RefusedError
@@ -72,13 +72,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.predictor = Predictor(
-            settings.model,
-            precision=settings.precision,
-            providers=settings.provider,
-            threads=settings.threads,
-            views=settings.views,
-        )
+        self.predictor = settings.predictor()
         self.name = self.predictor.info.name
         self.batcher = Batcher(
             self.predictor.probabilities,
@@ -220,7 +214,7 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    finder = _finder(settings)
+    finder = settings.finder()
 
     for error in (FertoolsError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, lambda request, raised: _refusal(raised, service))
@@ -423,18 +417,6 @@ def _prepare(finder: Any, max_pixels: int) -> Callable[[bytes], tuple[Any, list[
         return crops, [face.to_dict() for face in found]
 
     return prepare
-
-
-def _finder(settings: Settings) -> Any:
-    """Return the face finder; None without OpenCV, unless a detector was asked for."""
-    from fertools.faces import FaceFinder
-
-    try:
-        return FaceFinder(settings.detector, min_confidence=settings.min_confidence)
-    except MissingExtraError:
-        if settings.detector is not None:
-            raise
-        return None
 
 
 def _spoken(labels: tuple[str, ...], row: list[float]) -> dict[str, Any]:

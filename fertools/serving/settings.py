@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, fields
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from fertools.errors import ConfigError
+from fertools.errors import ConfigError, MissingExtraError
+from fertools.runtime import Predictor
+
+if TYPE_CHECKING:
+    from fertools.faces import FaceFinder
 
 _VARIABLE: Final = "FERTOOLS_SERVE"
 
@@ -52,6 +56,27 @@ class Settings:
         for name in ("max_delay", "drain"):
             if not 0 <= getattr(self, name) <= 60:
                 raise ConfigError(f"{name} must be 0 to 60 seconds, not {getattr(self, name)}")
+
+    def predictor(self) -> Predictor:
+        """Open the model."""
+        return Predictor(
+            self.model,
+            precision=self.precision,
+            providers=self.provider,
+            threads=self.threads,
+            views=self.views,
+        )
+
+    def finder(self) -> FaceFinder | None:
+        """Open the face detector. Return None without OpenCV, unless a detector was asked for."""
+        from fertools.faces import FaceFinder
+
+        try:
+            return FaceFinder(self.detector, min_confidence=self.min_confidence)
+        except MissingExtraError:
+            if self.detector is not None:
+                raise
+            return None
 
     def to_environment(self) -> None:
         """Store the settings in the environment of processes that are started from this one."""
