@@ -9,7 +9,7 @@ from told_run import told_run
 from fertools.cli import COMMANDS, main
 from fertools.cli import sweep as sweep_command
 from fertools.data import load, write
-from fertools.training import Run, TrainConfig
+from fertools.training import Run, TrainConfig, spread
 from fertools.training.comparison import compare
 from fertools.training.sweep import Sweep
 
@@ -203,3 +203,18 @@ def test_another_grid_is_an_error(here, jobs):
 
 def test_help_is_the_one_of_the_list():
     assert main.get_command(None, "sweep").get_short_help_str(200) == COMMANDS["sweep"][1]
+
+
+def test_where_the_data_is_and_why_a_run_failed(here, monkeypatch):
+    """A run's data is found from any folder; the reason does not repeat the run's path, here or on Ray."""
+    tiny_training.Path("taken").mkdir()
+    tiny_training.Path("taken", "file").touch()
+    jobs = {name: spread.Job(here / name, TrainConfig(**OPTIONS), "tiny.npz") for name in ("new", "taken")}
+    (_, well), (_, why) = spread.here(jobs, lambda job: lambda run, dataset: None)
+    assert well is None
+    assert Run(here / "new").facts["data"]["source"] == str(here / "tiny.npz")
+    assert why.startswith("already exists")
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(name, "1")
+    relative = spread.Job(tiny_training.Path("taken"), TrainConfig(**OPTIONS), "tiny.npz")
+    assert spread._complete_in_task(relative.absolute(), 1) == why

@@ -82,7 +82,7 @@ def command(
     }
     try:
         for name, failure in train_all(jobs, **engine):
-            sweep.note(name, failure and failure.removeprefix(f"{sweep.run(name).path}: "))
+            sweep.note(name, failure)
             if failure:
                 failed.append(name)
     except KeyboardInterrupt:

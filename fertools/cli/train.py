@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -267,7 +266,7 @@ def start_runs(
             place,
             each,
             dataset,
-            _lasting(source),
+            source,
             device,
             weights,
             distillation,
@@ -378,11 +377,6 @@ def _train_on_ray(
         raise SystemExit(130) from None
     if failures:
         raise RunError(f"{path}: {len(failures)} of {len(runs)} runs failed; continue with --resume {path}")
-
-
-def _lasting(source: str) -> str:
-    """Return the source so that it is found from another folder too."""
-    return source if source == data.synthetic.NAME else os.path.abspath(source)
 
 
 @click.command()

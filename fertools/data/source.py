@@ -35,6 +35,11 @@ _ACCEPTED: Final = (
 )
 
 
+def lasting(source: str) -> str:
+    """Return ``source`` so that it is found from any folder."""
+    return source if source == synthetic.NAME else os.path.abspath(source)
+
+
 def read(source: Source, *, seed: int = 0) -> Dataset:
     """Read a data set as it is stored; the format is detected.
 

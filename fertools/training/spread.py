@@ -14,6 +14,7 @@ from typing import Final
 
 from fertools import data
 from fertools.cluster import connected
+from fertools.data.source import lasting
 from fertools.errors import FertoolsError, WriteError
 from fertools.evaluation import is_run
 from fertools.training.config import TrainConfig
@@ -42,12 +43,10 @@ class Job:
 
     def absolute(self) -> Job:
         """Return the job with absolute paths."""
-        source, weights = self.source, self.weights
-        if source != data.synthetic.NAME:
-            source = os.path.abspath(source)
+        weights = self.weights
         if weights is not None and Path(weights).exists():
             weights = os.path.abspath(weights)
-        return replace(self, path=self.path.absolute(), source=source, weights=weights)
+        return replace(self, path=self.path.absolute(), source=lasting(self.source), weights=weights)
 
 
 def complete(job: Job, train: Train | None = None) -> None:
@@ -84,7 +83,7 @@ def here(jobs: Mapping[str, Job], train: Callable[[Job], Train]) -> Iterator[End
         except WriteError:
             raise
         except Exception as error:  # the frameworks have errors of their own, e.g. of a GPU without memory
-            yield name, _reason(error)
+            yield name, _reason(error, job.path)
         else:
             yield name, None
 
@@ -111,11 +110,11 @@ def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: flo
             names[task.options(**options).remote(job.absolute(), cpus)] = name
         while names:
             (done,), _ = ray.wait([*names], num_returns=1)
+            name = names.pop(done)
             try:
-                failure = ray.get(done)
+                yield name, ray.get(done)
             except ray.exceptions.RayError as error:
-                failure = _reason(error)
-            yield names.pop(done), failure
+                yield name, _reason(error, jobs[name].path)
 
 
 def _complete_in_task(job: Job, cpus: int) -> str | None:
@@ -125,11 +124,13 @@ def _complete_in_task(job: Job, cpus: int) -> str | None:
     try:
         complete(job)
     except Exception as error:
-        return _reason(error)
+        return _reason(error, job.path)
     return None
 
 
-def _reason(error: Exception) -> str:
-    """Return the reason of a failure in one line."""
+def _reason(error: Exception, path: Path) -> str:
+    """Return why the run at ``path`` failed, in one line that does not name it."""
     text = next(iter(str(error).strip().splitlines()), "it says nothing")
-    return text if isinstance(error, FertoolsError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, FertoolsError):
+        return text.removeprefix(f"{path}: ")
+    return f"{type(error).__name__}: {text}"

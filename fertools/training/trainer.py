@@ -19,6 +19,7 @@ import fertools
 from fertools.backend import Device
 from fertools.contract import PIXEL_MAX
 from fertools.data import Dataset, Split
+from fertools.data.source import lasting
 from fertools.errors import ConfigError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
@@ -92,7 +93,7 @@ def new_run(
     notes, others = _other_origins(given, dataset, meant=other_data)
     facts: dict[str, Any] = {
         "data": {
-            "source": source,
+            "source": lasting(source),
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "images": dataset.counts,
