@@ -29,7 +29,7 @@ try {
   console.log(`onnxruntime-web ${result.device.onnxruntime}, ${result.provider}, ${result.threads} thread\n`);
   for (const row of result.files) {
     const figures = [`${(100 * row.agreement).toFixed(2)}%`, row.largest_difference.toExponential(1), row.milliseconds.toFixed(2)];
-    console.log(`${row.file.padEnd(20)} same class ${figures[0]}, largest difference ${figures[1]}, ${figures[2]} ms an image`);
+    console.log(`${row.file.padEnd(20)} same class ${figures[0]}, largest difference ${figures[1]}, ${figures[2]} ms per image`);
   }
   console.log(`\nWrote ${out}. Next, where the model was made:\n  fertools verify EXPORT --device ${out}`);
   process.exitCode = passed(result) ? 0 : 1;

@@ -371,7 +371,7 @@ def test_the_command(model, server):
     assert result.stderr.startswith("Error: nothing: no such model")
     result = CliRunner().invoke(main, ["serve", str(model), "--workers", "2", "--detector", "nothing.onnx"])
     assert result.exit_code == 1  # instead of workers that fail one after the other
-    assert result.stderr.startswith("Error: ")
+    assert result.stderr.startswith("Error: nothing.onnx: no such detector file")
     command = [sys.executable, "-m", "fertools", "serve", str(model), "--port", str(server.port)]
     taken = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert taken.returncode == 1

@@ -64,7 +64,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         float,
         "Average the saved weights with those of --weights, which get this share; 0 is no average.",
     ),
-    "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where the processor has it."),
+    "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where it is faster than float32."),
     "device": (click.Choice(DEVICES), "Where to train; auto is the GPU if there is one."),
     "devices": (
         click.Choice(DEVICE_COUNTS),

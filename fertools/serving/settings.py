@@ -1,4 +1,4 @@
-"""The settings of a service. Plain Python: they travel to worker processes by the environment."""
+"""The settings of a service, which travel to worker processes by the environment, and what they open."""
 
 from __future__ import annotations
 

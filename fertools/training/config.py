@@ -107,7 +107,7 @@ class TrainConfig:
     #: Share of the weights that the run started from in those that are validated and saved: keeps what they
     #: could while learning what they could not (Wortsman et al. 2022, arXiv:2109.01903).
     start_share: float = 0.0
-    #: "auto" is mixed_bfloat16 where the processor has bfloat16 units.
+    #: "auto" is mixed_bfloat16 where that is faster than float32, see ``fertools.backend``.
     precision: str = "auto"
     device: str = "auto"
     #: "all" splits each batch over all devices of that kind, which Keras does on JAX alone.

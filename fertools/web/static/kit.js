@@ -24,7 +24,7 @@ const WARM_UP = 10;
  * @property {string} digest SHA-256 of kit.json
  * @property {Uint8Array[]} images 48x48 grey pixels each
  * @property {{name: string, sha256: string, bytes: Uint8Array, expected: Float32Array}[]} files the .onnx files, and
- *   the probabilities that each gave where the kit was made, a row an image
+ *   the probabilities that each gave where the kit was made, one row per image
  * @property {string[]} left files of other formats, which onnxruntime-web does not run
  */
 
