@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -340,7 +341,9 @@ def test_the_command(here, model):
     lines = result.stderr.splitlines()
     assert lines[0].startswith("Wrote 21 rows to out/")
     assert lines[1] == "1 rows have no answer; their column error says why."
-    assert lines[2].startswith("Next: python -c ")
+    next_command = shlex.split(lines[2].removeprefix("Next: "))
+    shown = subprocess.run([sys.executable, *next_command[1:]], capture_output=True, text=True, check=True)
+    assert "'path': 'seen" in shown.stdout
     text = run("seen", "--out", "out", "--model", model)
     assert text.stdout.splitlines()[0] == "21 rows, 1 without an answer"
     assert text.stderr.splitlines()[0] == "Wrote 0 rows to out/; 21 were there before."

@@ -105,8 +105,8 @@ def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
         click.echo(summary.to_text())
     if summary.errors:
         talk(f"{summary.errors:,} rows have no answer; their column error says why.")
-    read = f"pandas.read_parquet({str(out)!r})"
-    talk(f"Next: python -c {shlex.quote(f'import pandas; print({read})')}")
+    read = f"import pyarrow.parquet as parquet; print(parquet.read_table({str(out)!r})[:2].to_pylist())"
+    talk(f"Next: python -c {shlex.quote(read)}")
 
 
 class _Told:

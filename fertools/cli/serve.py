@@ -8,7 +8,7 @@ import click
 
 from fertools.cli.common import precision_option, provider_option, talk, views_option
 from fertools.cli.photos import detector_option, min_confidence_option
-from fertools.serving import Settings, serve
+from fertools.serving import Settings, import_uvicorn, serve
 
 
 @click.command()
@@ -83,6 +83,7 @@ def command(model: str | None, host: str, port: int, workers: int, **options: An
     a picture, /metrics is for Prometheus, and / lists all routes. Requests are batched as they arrive. On
     SIGTERM it answers the requests that it has, then ends.
     """
+    import_uvicorn()
     settings = Settings(model, **options)
     # Each process opens its own; what cannot be opened is reported once, here.
     opened, _ = settings.predictor(), settings.finder()

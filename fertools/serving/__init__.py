@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from fertools.errors import ConfigError, MissingExtraError
 from fertools.serving.settings import Settings
 
-__all__ = ["Settings", "serve"]
+__all__ = ["Settings", "import_uvicorn", "serve"]
 
 _APP = "fertools.serving.app:from_environment"
 
@@ -28,12 +29,7 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, work
         MissingExtraError: the extra is not installed.
         ConfigError: uvicorn could not start, e.g. because the port is taken; it has logged why.
     """
-    try:
-        for name in ("fastapi", "prometheus_client", "python_multipart"):
-            import_module(name)
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "uvicorn", "serve") from error
+    uvicorn = import_uvicorn()
     settings.to_environment()
     options: dict[str, Any] = {
         "factory": True,
@@ -57,6 +53,16 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, work
                 raise ConfigError(
                     f"cannot serve on {host} port {port}: see above; try another --port"
                 ) from error
+
+
+def import_uvicorn() -> ModuleType:
+    """Import uvicorn. Raises MissingExtraError if it, or what it is to serve with, is not installed."""
+    try:
+        for name in ("fastapi", "prometheus_client", "python_multipart"):
+            import_module(name)
+        return import_module("uvicorn")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "uvicorn", "serve") from error
 
 
 def _run_workers(config: Any) -> None:
