@@ -380,6 +380,7 @@ def test_the_command(model, server):
 
 def test_without_its_extra_the_command_says_only_what_to_install():
     blocked = "import sys; sys.modules['uvicorn'] = None; from fertools.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", blocked, "serve"], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", blocked, "serve"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["Error: uvicorn is not installed: pip install 'fertools[serve]'"]
