@@ -43,7 +43,7 @@ def test_written_from_the_measured_figures(small_export, document):
     assert "| 12.34% |" not in card
     for part in (
         "one training seed (0)",
-        "343 of them that stand in no other split",
+        "343 of them that are in no other split",
         "256 training images",
         "epoch 5, 75.00%",
     ):
