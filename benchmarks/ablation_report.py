@@ -103,7 +103,7 @@ def page(ablation: Ablation) -> str:
         "",
         "Training recipes that differ in one thing, compared on PublicTest, the validation split of 3,589"
         f" images, where the standard error of an accuracy is 0.8 points: on {ablation.device} in"
-        f" {ablation.precision}, seed 0 if nothing else is said. What was concluded stands in"
+        f" {ablation.precision}, seed 0 unless stated. The conclusions are in"
         " [recipe.md](recipe.md). Made by",
         "",
         "```sh",

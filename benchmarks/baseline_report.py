@@ -26,7 +26,7 @@ original` trains it as its author did. This page is written by
 python benchmarks/baselines.py SRC --out baselines
 ```
 
-which trains on two CPU cores for as many epochs as stand below. One run each, seed 0, a single view; the
+which trains on two CPU cores for the number of epochs given below. One run each, seed 0, a single view; the
 epoch was chosen on PublicTest, the validation split (3,589 images), so that figures on it flatter;
 PrivateTest is the test split (3,589 images) and decided nothing. "Measured there" is the measured accuracy on
 the images that the published one was measured on. What was not trained here has no measured figure.

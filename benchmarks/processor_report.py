@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fertools.evaluation import accuracy
+from fertools.tables import text_table
 from fertools.verification.gates import (
     INT8_AGREEMENT,
     INT8_POINTS_LOST,
@@ -99,18 +100,28 @@ class Report:
             ", ".join(f"{name} {version}" for name, version in self.versions.items()),
         ]
         for (model, file, sha256), rows in groupby(self.rows, lambda row: (row.model, row.file, row.sha256)):
-            lines += [
+            heads = (
+                f"{model}, {file}, sha256 {sha256[:12]}",
+                "accuracy",
+                "same file here",
+                "max diff",
+                "float32 here",
+                "max diff",
                 "",
-                f"{f'{model}, {file}':<47}{'same file here':>17}{'float32 here':>19}",
-                f"{f'sha256 {sha256[:12]}':<37}{'accuracy':>10}"
-                f"{'agree':>9}{'max diff':>10}{'agree':>9}{'max diff':>10}",
-            ]
-            lines += [
-                f"{row.processor:<37}{row.accuracy:>10.2%}{row.agreement:>9.2%}{row.difference:>10.2g}"
-                f"{row.float_agreement:>9.2%}{row.float_difference:>10.2g}"
-                + ("" if row.passed else "  BROKEN")
+            )
+            cells = [
+                (
+                    row.processor,
+                    f"{row.accuracy:.2%}",
+                    f"{row.agreement:.2%}",
+                    f"{row.difference:.2g}",
+                    f"{row.float_agreement:.2%}",
+                    f"{row.float_difference:.2g}",
+                    "" if row.passed else "BROKEN",
+                )
                 for row in rows
             ]
+            lines += ["", text_table(heads, cells, left=(0, 6))]
         floats = {row.model: row.float_accuracy for row in self.rows}
         limits = (
             f"at most {INT8_POINTS_LOST:g} points of accuracy lost, agreement at least {INT8_AGREEMENT:.1%}"

@@ -26,6 +26,7 @@ from typing import Any, Final
 from fertools.errors import DataError
 from fertools.files import replacing, write_json
 from fertools.scoring.source import import_parquet
+from fertools.tables import text_table
 
 SCHEMA_VERSION: Final = 1
 
@@ -80,8 +81,10 @@ class Summary:
 
     def to_text(self) -> str:
         """A table for a terminal."""
-        lines = [f"{self.rows:,} rows, {self.errors:,} without an answer", ""]
-        lines += [f"{label:9} {count:12,} {self.shares[label]:7.2%}" for label, count in self.labels.items()]
+        shares = self.shares
+        rows = [(label, f"{count:,}", f"{shares[label]:.2%}") for label, count in self.labels.items()]
+        counts = text_table(("prediction", "rows", "share"), rows)
+        lines = [f"{self.rows:,} rows, {self.errors:,} without an answer", "", counts]
         if self.accuracy:
             lines.append("")
         for split, known in self.accuracy.items():

@@ -23,7 +23,7 @@ ERASED_ASPECT = (0.5, 2.0)
 class AugmentedInput(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """Scales uint8 (batch, 48, 48, 1) to float32 0..1 and, in training only, changes each image.
 
-    It stands in front of the network while training and is never part of a saved model.
+    It precedes the network during training and is never part of a saved model.
     """
 
     def __init__(self, augmentation: Augmentation, seed: int) -> None:
