@@ -19,6 +19,13 @@ OUTPUT_NAME: Final = "probabilities"
 #: Name of the dynamic first axis of both.
 BATCH_NAME: Final = "batch"
 
+#: Files of a run folder; ``fertools.training.Run`` has all of them.
+CONFIG_FILE: Final = "config.json"
+RUN_FILE: Final = "run.json"
+BEST_FILE: Final = "best.keras"
+#: A run with several seeds has a run folder for each; its name begins so.
+SEED_PREFIX: Final = "seed-"
+
 #: Files of an export folder.
 ONNX_FILE: Final = "model.onnx"
 INT8_FILE: Final = "model.int8.onnx"

@@ -11,6 +11,7 @@ from fertools import data, files
 from fertools.cli.common import emit, json_option, talk
 from fertools.contract import LABELS
 from fertools.errors import RunError
+from fertools.evaluation import is_run
 from fertools.training import Run, TrainConfig
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class _Steps:
 
 def _train(dataset: data.Dataset, path: Path, config: TrainConfig) -> Run:
     """Train into ``path``, or resume there; a finished run is used as it is."""
-    if (path / "metrics.json").is_file():
+    if Run(path).finished:
         talk(f"      {path} is already finished")
         return _of(Run.open(path), config)
     from fertools.backend import select_device
@@ -118,7 +119,7 @@ def _train(dataset: data.Dataset, path: Path, config: TrainConfig) -> Run:
     from fertools.cli.common import train_with_progress
     from fertools.training.trainer import new_run
 
-    if (path / "config.json").is_file():
+    if is_run(path):
         run = _of(Run.open(path), config)
     else:
         run = new_run(path, config, dataset, data.synthetic.NAME, device)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import ConfigError, ModelError, RunError
 from fertools.evaluation.metrics import Evaluation, evaluate
@@ -138,11 +139,11 @@ def in_batches(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.fl
 
 def is_run(path: Path) -> bool:
     """Whether ``path`` is a run folder (and not an export folder or a file)."""
-    return (path / "config.json").is_file()
+    return (path / contract.CONFIG_FILE).is_file()
 
 
 def _best(run: Path) -> Path:
-    file = run / "best.keras"
+    file = run / contract.BEST_FILE
     if not file.is_file():
         raise RunError(f"{file}: missing; the run has no finished epoch yet: resume it")
     return file

@@ -10,7 +10,7 @@ from fertools import contract
 from fertools.data import synthetic
 from fertools.evaluation.metrics import BINS
 from fertools.export.quantization import METHODS, QuantizeConfig
-from fertools.training.provenance import export_command
+from fertools.provenance import export_command
 
 _TEMPLATE: Final = Path(__file__).with_name("model_card.md.jinja")
 _INTENDED_USE: Final = Path(__file__).with_name("intended_use.md")

@@ -15,9 +15,9 @@ from fertools.errors import ModelError, RunError
 from fertools.evaluation import accuracy
 from fertools.export.temperature_scaling import scale_temperature
 from fertools.models.ensemble import NAME, shares
+from fertools.provenance import earlier_commands, label, origins
 from fertools.reading import read_text
 from fertools.training import Run
-from fertools.training.provenance import earlier_commands, label, origins
 from fertools.training.run import best_seed, open_runs, siblings
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from fertools.contract import LABELS
 from fertools.errors import RunError
 from fertools.files import replacing
 from fertools.models import find
+from fertools.provenance import label
 from fertools.tables import text_table
 from fertools.training.config import TrainConfig
-from fertools.training.provenance import label
 from fertools.training.run import Epoch, Run, best_epoch, open_runs
 from fertools.training.sweep import Sweep, is_sweep
 

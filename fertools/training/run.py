@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fertools.contract import BEST_FILE, CONFIG_FILE, RUN_FILE, SEED_PREFIX
 from fertools.errors import ConfigError, RunError
 from fertools.evaluation import is_run
 from fertools.files import replacing, replacing_folder, write_json
@@ -94,8 +95,8 @@ class Run:
                 (folder / "teachers").mkdir()
             for number, teacher in enumerate(teachers, 1):
                 teacher.save(folder / "teachers" / f"{number}.keras")
-            write_json(folder / "run.json", {"schema_version": SCHEMA_VERSION, **facts})
-            write_json(folder / "config.json", config.to_dict())
+            write_json(folder / RUN_FILE, {"schema_version": SCHEMA_VERSION, **facts})
+            write_json(folder / CONFIG_FILE, config.to_dict())
         return cls(path)
 
     @staticmethod
@@ -114,7 +115,7 @@ class Run:
     @classmethod
     def open(cls, path: Path) -> Run:
         """Open an existing run folder. Raises RunError if ``path`` is not one."""
-        if not (path / "config.json").is_file():
+        if not (path / CONFIG_FILE).is_file():
             raise RunError(f"{path}: not a run folder (no config.json); 'fertools train' makes one")
         return cls(path)
 
@@ -134,7 +135,7 @@ class Run:
     @property
     def best(self) -> Path:
         """The network of the best validation accuracy."""
-        return self.path / "best.keras"
+        return self.path / BEST_FILE
 
     @property
     def start(self) -> Path:
@@ -160,14 +161,14 @@ class Run:
     def config(self) -> TrainConfig:
         """The configuration. Raises RunError if config.json is damaged."""
         try:
-            return TrainConfig.from_dict(self._json("config.json"))
+            return TrainConfig.from_dict(self._json(CONFIG_FILE))
         except ConfigError as error:
             raise RunError(f"{self.path / 'config.json'}: {error}; restore it or train again") from error
 
     @property
     def facts(self) -> dict[str, Any]:
         """run.json, see ``trainer.new_run``. Raises RunError if it is damaged."""
-        facts = self._json("run.json")
+        facts = self._json(RUN_FILE)
         data = facts.get("data")
         if FACTS - facts.keys() or not isinstance(data, dict) or DATA_FACTS - data.keys():
             raise RunError(f"{self.path / 'run.json'}: incomplete; restore it or train again")
@@ -235,13 +236,9 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
     return max(history, key=lambda row: row.val_accuracy)
 
 
-#: Prefix of the folders of seeds.
-PREFIX = "seed-"
-
-
 def seed_folder(path: Path, seed: int) -> Path:
     """Path of the run of ``seed`` in the folder ``path``."""
-    return path / f"{PREFIX}{seed}"
+    return path / f"{SEED_PREFIX}{seed}"
 
 
 def seeded(config: TrainConfig, count: int) -> list[TrainConfig]:
@@ -251,7 +248,7 @@ def seeded(config: TrainConfig, count: int) -> list[TrainConfig]:
 
 def open_runs(path: Path) -> list[Run]:
     """Return the run at ``path``, or its runs of all seeds, by seed. Raises RunError if there is none."""
-    folders = [folder for folder in path.glob(f"{PREFIX}*") if is_run(folder)]
+    folders = [folder for folder in path.glob(f"{SEED_PREFIX}*") if is_run(folder)]
     if not folders:
         return [Run.open(path)]
     return sorted((Run(folder) for folder in folders), key=lambda run: run.config.seed)
@@ -260,7 +257,7 @@ def open_runs(path: Path) -> list[Run]:
 def siblings(run: Run) -> list[Run]:
     """Return the finished runs of all seeds: ``run``, and those beside it that differ only in the seed."""
     path = run.path.resolve()
-    if not path.name.startswith(PREFIX):
+    if not path.name.startswith(SEED_PREFIX):
         return [run]
     return [other for other in open_runs(path.parent) if other.finished and _alike(run, other)]
 

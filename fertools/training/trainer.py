@@ -25,6 +25,7 @@ from fertools.evaluation import evaluate
 from fertools.files import write_json
 from fertools.models import IMAGENET, NETWORKS, build, build_pretrained, ensemble
 from fertools.models.inference import load, load_as, probabilities, weights_sha256
+from fertools.provenance import earlier_commands, label, origins, train_command
 from fertools.training.augmentation import AugmentedInput
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
@@ -37,7 +38,6 @@ from fertools.training.network import IMAGES as STATISTICS_IMAGES
 from fertools.training.network import ImageStore, Mixup, SoftTargetLoss, scale_dropout, with_fused
 from fertools.training.optimizer import build_optimizer, epoch_rate, is_over
 from fertools.training.parallel import check_agreement, check_split, split_over
-from fertools.training.provenance import earlier_commands, label, origins, train_command
 from fertools.training.run import Run, best_epoch
 
 #: Steps per call on a GPU, to save Python's overhead; a CPU step is long enough by itself.
@@ -118,7 +118,7 @@ def new_run(
                 for teacher, network in zip(teachers, networks, strict=True)
             ]
         }
-    facts["commands"] = [*earlier_commands(given), train_command(label(path), config, facts)]
+    facts["commands"] = [*earlier_commands(given), train_command(label(path), config.told(), facts)]
     return Run.create(path, config, facts, start, networks)
 
 

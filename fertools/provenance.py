@@ -1,4 +1,4 @@
-"""The commands that made a run, in order: those of its first weights and teachers, then its own."""
+"""The commands and the data that made a run or an export, as recorded beside it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 
 from fertools import contract
 from fertools.reading import read_text
-from fertools.training.config import TrainConfig
-from fertools.training.run import PREFIX
 
 
 def label(path: Path) -> str:
     """Return the name of a run, an export folder or a file: enough of its path to identify it."""
     path = path.resolve()
-    common = path.name.startswith(PREFIX) or path.name in ("best.keras", contract.KERAS_FILE)
+    common = path.name.startswith(contract.SEED_PREFIX) or path.name in (
+        contract.BEST_FILE,
+        contract.KERAS_FILE,
+    )
     return "/".join(path.parts[-2:]) if common else path.name
 
 
-def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> str:
+def train_command(name: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Return the command that makes the run ``name``, with all effective options and the version.
 
     Later versions may have other defaults, or another meaning of an option.
 
     Arguments:
         name: the run's folder.
-        config: its configuration.
+        options: all options with an effect, see ``TrainConfig.told``.
         facts: its run.json, which has its first weights, its teachers and the version.
     """
     words = ["fertools", "train"]
@@ -42,7 +43,7 @@ def train_command(name: str, config: TrainConfig, facts: Mapping[str, Any]) -> s
         words += ["--weights", weights["name"]]
     if facts.get("other_data"):
         words += ["--other-data"]
-    for option, value in config.told().items():
+    for option, value in options.items():
         if value != "":
             words += [f"--{option.replace('_', '-')}", str(value)]
     version = facts.get("versions", {}).get("fertools")
@@ -57,8 +58,8 @@ def earlier_commands(paths: Iterable[Path]) -> list[str]:
     commands: dict[str, None] = {}
     for path in paths:
         folder = path if path.is_dir() else path.parent
-        for file, find in ((folder / "run.json", _of_run), (folder / contract.REPORT_FILE, _of_export)):
-            if file.is_file():
+        for name, find in ((contract.RUN_FILE, _of_run), (contract.REPORT_FILE, _of_export)):
+            if (file := folder / name).is_file():
                 facts = json.loads(read_text(file))
                 commands.update(dict.fromkeys(find(facts, label(folder))))
     return list(commands)
@@ -71,9 +72,9 @@ def origins(path: Path) -> list[dict[str, str]]:
     if unknown, as for a file that was copied elsewhere.
     """
     folder = path if path.is_dir() else path.parent
-    for file, find in ((folder / "run.json", _run_origins), (folder / contract.REPORT_FILE, _export_origins)):
+    for name, find in ((contract.RUN_FILE, _run_origins), (contract.REPORT_FILE, _export_origins)):
         try:
-            found = find(json.loads(read_text(file)))
+            found = find(json.loads(read_text(folder / name)))
             return [{key: str(data[key]) for key in ("name", "fingerprint")} for data in found]
         except (OSError, ValueError, KeyError, TypeError):
             continue

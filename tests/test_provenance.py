@@ -3,8 +3,8 @@ import shlex
 
 from fertools.cli.train import chosen_config, distill
 from fertools.cli.train import command as train
+from fertools.provenance import earlier_commands, label, origins, train_command
 from fertools.training import TrainConfig, recipe
-from fertools.training.provenance import earlier_commands, label, origins, train_command
 
 
 def given(name, command, line):
@@ -21,13 +21,13 @@ def test_a_command_makes_the_same_configuration():
         TrainConfig(seed=3, mixup=0.2, ema=0.0, model="compact"),
         recipe("original-steps", "inception-resnet"),
     ):
-        line = train_command("my run", config, {})
+        line = train_command("my run", config.told(), {})
         options = given("train", train, line)
         assert str(options.pop("out")) == "my run"
         assert options.pop("source") == "SRC"
         assert chosen_config(None, {name: options.get(name) for name in config.to_dict()}) == config
     # Options that equal today's defaults, too: tomorrow's may be others.
-    plain = train_command("run", TrainConfig(), {})
+    plain = train_command("run", TrainConfig().told(), {})
     assert plain.startswith("fertools train --data SRC --out run --model sequential --epochs 60 ")
     assert plain.count(" --") == len(TrainConfig().told()) - 1 + 2  # no learning_rate_steps
 
@@ -41,7 +41,7 @@ def test_weights_and_teachers_are_in_it():
             "teachers": [{"name": "all/seed-0"}, {"name": "all/seed-1"}],
         },
     }
-    options = given("distill", distill, train_command("student", TrainConfig(), facts))
+    options = given("distill", distill, train_command("student", TrainConfig().told(), facts))
     assert (options["temperature"], options["label_share"]) == (2.0, 0.25)
     assert [str(path) for path in (*options["first"], *options["more"])] == ["all/seed-0", "all/seed-1"]
     assert str(options["weights"]) == "run-1/best.keras"
@@ -53,10 +53,10 @@ def test_the_version_and_other_data_are_in_it():
         "weights": {"name": "run-1/best.keras"},
         "other_data": [{"name": "other", "fingerprint": "0"}],
     }
-    line = train_command("run", TrainConfig(), facts)
+    line = train_command("run", TrainConfig().told(), facts)
     assert line.endswith("  # fertools 1.2.3")
     assert given("train", train, line)["other_data"] is True
-    assert "other_data" not in given("train", train, train_command("run", TrainConfig(), {}))
+    assert "other_data" not in given("train", train, train_command("run", TrainConfig().told(), {}))
 
 
 def test_origins(tmp_path):
