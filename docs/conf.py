@@ -1,6 +1,12 @@
 """The documentation site: sphinx-build -W docs site."""
 
+from typing import Any
+
+from sphinx.application import Sphinx
+
 from fertools import __version__
+from fertools.training import TrainConfig
+from fertools.training.config import OPTIONS
 
 project = "fertools"
 copyright = "the fertools authors"
@@ -22,3 +28,13 @@ autodoc_typehints = "signature"
 autodoc_class_signature = "separated"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+
+
+def setup(app: Sphinx) -> None:
+    """Describe the fields of TrainConfig by the texts of their command-line options."""
+
+    def describe(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+        if obj is TrainConfig:
+            lines += [f":ivar {field}: {option.text}" for field, option in OPTIONS.items()]
+
+    app.connect("autodoc-process-docstring", describe)

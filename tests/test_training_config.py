@@ -9,24 +9,16 @@ from hypothesis import strategies as st
 from fertools.errors import ConfigError
 from fertools.models import NETWORKS
 from fertools.training import AUGMENTATIONS, RECIPES, TrainConfig, recipe
-from fertools.training.config import (
-    BALANCES,
-    DEVICE_COUNTS,
-    DEVICES,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-    idle_options,
-)
+from fertools.training.config import OPTIONS, idle_options
 
 VALUES = {
     "model": st.sampled_from([*NETWORKS]),
     "epochs": st.integers(1, 100_000),
     "batch_size": st.integers(2, 65_536),
-    "optimizer": st.sampled_from(OPTIMIZERS),
+    "optimizer": st.sampled_from(OPTIONS["optimizer"].choices),
     "momentum": st.floats(0, 0.99999),
     "learning_rate": st.floats(1e-9, 100),
-    "schedule": st.sampled_from(SCHEDULES),
+    "schedule": st.sampled_from(OPTIONS["schedule"].choices),
     "learning_rate_decay": st.floats(0, 1),
     "learning_rate_steps": st.just(""),  # see test_steps
     "warmup_epochs": st.integers(0, 1000),
@@ -40,13 +32,13 @@ VALUES = {
     "camera_strength": st.just(1.0),
     "mixup": st.floats(0, 10),
     "dropout_scale": st.floats(0, 1),
-    "class_balance": st.sampled_from(BALANCES),
+    "class_balance": st.sampled_from(OPTIONS["class_balance"].choices),
     "early_stopping": st.integers(0, 100_000),
     "ema": st.floats(0, 0.99999),
     "start_share": st.floats(0, 0.99),
-    "precision": st.sampled_from(PRECISIONS),
-    "device": st.sampled_from(DEVICES),
-    "devices": st.sampled_from(DEVICE_COUNTS),
+    "precision": st.sampled_from(OPTIONS["precision"].choices),
+    "device": st.sampled_from(OPTIONS["device"].choices),
+    "devices": st.sampled_from(OPTIONS["devices"].choices),
     "seed": st.integers(0, 2**31 - 1),
 }
 

@@ -13,65 +13,15 @@ import click
 from fertools import data
 from fertools.cli.common import RUNS, default_source, emit, json_option, talk
 from fertools.errors import ConfigError, RunError, WriteError
-from fertools.models import IMAGENET, NETWORKS, find
-from fertools.training import AUGMENTATIONS, RECIPES, DistillConfig, Run, TrainConfig, recipe
-from fertools.training.config import (
-    BALANCES,
-    DEVICE_COUNTS,
-    DEVICES,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-    idle_options,
-)
+from fertools.models import IMAGENET, find
+from fertools.training import RECIPES, DistillConfig, Run, TrainConfig, recipe
+from fertools.training.config import OPTIONS, idle_options
 from fertools.training.run import SeedSummary, open_runs, seed_folder, seeded
 from fertools.training.spread import End, Job, Train, here, on_ray
 
 if TYPE_CHECKING:
     from fertools.backend import Device
     from fertools.training import DistillConfig
-
-
-#: Field of TrainConfig -> type and help of its option. An option that is not given keeps the recipe's value.
-OPTIONS: dict[str, tuple[Any, str]] = {
-    "model": (click.Choice(tuple(NETWORKS)), "Network to train."),
-    "epochs": (int, "Passes over the training images."),
-    "batch_size": (int, "Images per step."),
-    "optimizer": (click.Choice(OPTIMIZERS), "Optimizer."),
-    "momentum": (float, "Nesterov momentum of SGD; 0 switches it off."),
-    "learning_rate": (float, "Peak of the learning rate."),
-    "schedule": (click.Choice(SCHEDULES), "Learning-rate schedule."),
-    "learning_rate_decay": (float, "The rate is divided by 1 + this x step; 0 switches it off."),
-    "learning_rate_steps": (str, "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."),
-    "warmup_epochs": (int, "Epochs of linear warm-up before the cosine, at most a tenth of all."),
-    "plateau_factor": (float, "Factor by which the plateau schedule multiplies the learning rate."),
-    "plateau_patience": (
-        int,
-        "Epochs without a lower validation loss before the plateau schedule lowers the rate.",
-    ),
-    "weight_decay": (float, "Decoupled decay of kernels; 0 switches it off."),
-    "label_smoothing": (float, "Share of the target spread over all classes."),
-    "augmentation": (click.Choice(tuple(AUGMENTATIONS)), "Random changes of the training images."),
-    "camera": (float, "Share of the images degraded as by a bad camera; teachers see the originals."),
-    "camera_kinds": (str, "The camera's degradations to use, separated by commas."),
-    "camera_strength": (float, "Factor on the strength of the camera's degradations."),
-    "mixup": (float, "Mixup: blend pairs of images by shares from Beta(a, a); 0 switches it off."),
-    "dropout_scale": (float, "Factor on the network's dropout rates; 0 switches dropout off."),
-    "class_balance": (click.Choice(BALANCES), "Class balancing."),
-    "early_stopping": (int, "Stop after this many epochs without a better accuracy; 0 never stops early."),
-    "ema": (float, "Momentum of the moving average of the weights; 0 switches it off."),
-    "start_share": (
-        float,
-        "Average the saved weights with those of --weights, which get this share; 0 is no average.",
-    ),
-    "precision": (click.Choice(PRECISIONS), "Arithmetic; auto is bfloat16 where it is faster than float32."),
-    "device": (click.Choice(DEVICES), "Where to train; auto is the GPU if there is one."),
-    "devices": (
-        click.Choice(DEVICE_COUNTS),
-        "Use one device, or split each batch over all of them (JAX only).",
-    ),
-    "seed": (int, "Random seed."),
-}
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -83,10 +33,13 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
 
     The help of a field ends with its value in the default recipe.
     """
-    for name, (kind, text) in reversed(OPTIONS.items()):
+    for name, allowed in reversed(OPTIONS.items()):
         value = getattr(TrainConfig, name)
-        value = "none" if value == "" else value
-        option = click.option(f"--{name.replace('_', '-')}", type=kind, help=f"{text}  [default: {value}]")
+        option = click.option(
+            f"--{name.replace('_', '-')}",
+            type=click.Choice(allowed.choices) if allowed.choices else type(value),
+            help=f"{allowed.text}  [default: {'none' if value == '' else value}]",
+        )
         function = option(function)
     for option in (
         click.option(

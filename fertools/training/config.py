@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError
 from fertools.models import NETWORKS, find
-
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("cosine", "plateau", "constant")
-BALANCES = ("none", "weights", "oversample")
-PRECISIONS = ("auto", "float32", "mixed_bfloat16")
-DEVICES = ("auto", "cpu", "gpu")
-DEVICE_COUNTS = ("one", "all")
 
 #: The camera's degradations of a training image, in this order; training/camera.py has the strengths.
 CAMERA_KINDS = ("light", "defocus", "motion", "resolution", "noise", "jpeg")
@@ -57,6 +50,29 @@ AUGMENTATIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Option:
+    """What a field of ``TrainConfig`` accepts: one of ``choices``, or a number from ``low`` to ``high``."""
+
+    text: str
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+def _choice(default: str, choices: Iterable[str], text: str) -> Any:
+    return field(default=default, metadata={"option": Option(text, choices=tuple(choices))})
+
+
+def _number(default: float, low: float, high: float, text: str) -> Any:
+    """A field for whole numbers if ``default`` is one, else for any."""
+    return field(default=default, metadata={"option": Option(text, low=low, high=high)})
+
+
+def _text(default: str, text: str) -> Any:
+    return field(default=default, metadata={"option": Option(text)})
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides a training run besides its data. Raises ConfigError for bad values.
@@ -65,94 +81,84 @@ class TrainConfig:
     reasons and docs/ablation.md the figures.
     """
 
-    model: str = "sequential"
-    epochs: int = 60
-    batch_size: int = 128
-    optimizer: str = "sgd"
-    #: Nesterov momentum of SGD; 0 switches it off.
-    momentum: float = 0.9
-    #: The peak of the schedule.
-    learning_rate: float = 0.05
-    schedule: str = "cosine"
-    #: At step s, the rate is divided by 1 + decay * s, as the ``decay`` of earlier Keras did.
-    learning_rate_decay: float = 0.0
-    #: "E:F,E:F,...": from epoch E to the next one, the schedule's rate is multiplied by F. Not with cosine.
-    learning_rate_steps: str = ""
-    #: Epochs of linear warm-up before the cosine; cut to a tenth of the run in short ones.
-    warmup_epochs: int = 3
-    #: The plateau schedule multiplies the rate by this factor ...
-    plateau_factor: float = 0.1
-    #: ... after this many epochs without a lower validation loss.
-    plateau_patience: int = 2
-    #: Decoupled: each step shrinks kernels by learning rate x decay; biases and BatchNorm are left alone.
-    weight_decay: float = 4e-3
-    label_smoothing: float = 0.1
-    augmentation: str = "strong"
-    #: Share of the images that are degraded as by a bad camera, after the augmentation; 0 degrades none.
-    #: Teachers see them before it.
-    camera: float = 0.0
-    #: Which degradations it applies, and the factor on their strength.
-    camera_kinds: str = ",".join(CAMERA_KINDS)
-    camera_strength: float = 1.0
-    #: Images and labels are blended in pairs by shares from Beta(mixup, mixup); 0 is no mixup.
-    mixup: float = 0.0
-    #: Factor on the network's own dropout rates in training; 0 is no dropout.
-    dropout_scale: float = 0.0
-    class_balance: str = "none"
-    #: Stop after this many epochs without a better validation accuracy; 0 never stops early.
-    early_stopping: int = 0
-    #: Momentum of the moving average of the weights, which is then what is validated and saved;
-    #: 0 switches it off. The average reaches back over a tenth of the run at most.
-    ema: float = 0.999
-    #: Share of the weights that the run started from in those that are validated and saved: keeps what they
-    #: could while learning what they could not (Wortsman et al. 2022, arXiv:2109.01903).
-    start_share: float = 0.0
-    #: "auto" is mixed_bfloat16 where that is faster than float32, see ``fertools.backend``.
-    precision: str = "auto"
-    device: str = "auto"
-    #: "all" splits each batch over all devices of that kind, which Keras does on JAX alone.
-    devices: str = "one"
-    seed: int = 0
+    model: str = _choice("sequential", NETWORKS, "Network to train.")
+    epochs: int = _number(60, 1, 100_000, "Passes over the training images.")
+    batch_size: int = _number(128, 2, 65_536, "Images per step.")
+    optimizer: str = _choice("sgd", ("sgd", "adam", "adamw"), "Optimizer.")
+    momentum: float = _number(0.9, 0, 0.99999, "Nesterov momentum of SGD; 0 switches it off.")
+    learning_rate: float = _number(0.05, 1e-9, 100, "Peak of the learning rate.")
+    schedule: str = _choice("cosine", ("cosine", "plateau", "constant"), "Learning-rate schedule.")
+    # As the ``decay`` of earlier versions of Keras did.
+    learning_rate_decay: float = _number(
+        0.0, 0, 1, "The rate is divided by 1 + this x step; 0 switches it off."
+    )
+    learning_rate_steps: str = _text(
+        "", "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."
+    )
+    warmup_epochs: int = _number(
+        3, 0, 1_000, "Epochs of linear warm-up before the cosine, at most a tenth of all."
+    )
+    plateau_factor: float = _number(
+        0.1, 1e-6, 0.999, "Factor by which the plateau schedule multiplies the learning rate."
+    )
+    plateau_patience: int = _number(
+        2, 1, 1_000, "Epochs without a lower validation loss before the plateau schedule lowers the rate."
+    )
+    # Each step shrinks kernels by learning rate x decay; biases and BatchNorm are left alone.
+    weight_decay: float = _number(0.004, 0, 1, "Decoupled decay of kernels; 0 switches it off.")
+    label_smoothing: float = _number(0.1, 0, 0.9, "Share of the target spread over all classes.")
+    augmentation: str = _choice("strong", AUGMENTATIONS, "Random changes of the training images.")
+    camera: float = _number(
+        0.0, 0, 1, "Share of the images degraded as by a bad camera; teachers see the originals."
+    )
+    camera_kinds: str = _text(
+        ",".join(CAMERA_KINDS), "The camera's degradations to use, separated by commas."
+    )
+    camera_strength: float = _number(1.0, 0.1, 1.5, "Factor on the strength of the camera's degradations.")
+    mixup: float = _number(
+        0.0, 0, 10, "Mixup: blend pairs of images by shares from Beta(a, a); 0 switches it off."
+    )
+    dropout_scale: float = _number(
+        0.0, 0, 1, "Factor on the network's dropout rates; 0 switches dropout off."
+    )
+    class_balance: str = _choice("none", ("none", "weights", "oversample"), "Class balancing.")
+    early_stopping: int = _number(
+        0, 0, 100_000, "Stop after this many epochs without a better accuracy; 0 never stops early."
+    )
+    # The averages are what is validated and saved. They reach back over a tenth of the run at most.
+    ema: float = _number(
+        0.999, 0, 0.99999, "Momentum of the moving average of the weights; 0 switches it off."
+    )
+    # Keeps what the first weights could do while learning more (Wortsman et al. 2022, arXiv:2109.01903).
+    start_share: float = _number(
+        0.0,
+        0,
+        0.99,
+        "Average the saved weights with those of --weights, which get this share; 0 is no average.",
+    )
+    precision: str = _choice(
+        "auto",
+        ("auto", "float32", "mixed_bfloat16"),
+        "Arithmetic; auto is bfloat16 where it is faster than float32.",
+    )
+    device: str = _choice("auto", ("auto", "cpu", "gpu"), "Where to train; auto is the GPU if there is one.")
+    devices: str = _choice(
+        "one", ("one", "all"), "Use one device, or split each batch over all of them (JAX only)."
+    )
+    seed: int = _number(0, 0, 2**31 - 1, "Random seed.")
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("model", tuple(NETWORKS)),
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("augmentation", tuple(AUGMENTATIONS)),
-            ("class_balance", BALANCES),
-            ("precision", PRECISIONS),
-            ("device", DEVICES),
-            ("devices", DEVICE_COUNTS),
-        ):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        for name, low, high in (
-            ("epochs", 1, 100_000),
-            ("batch_size", 2, 65_536),
-            ("momentum", 0.0, 0.99999),
-            ("learning_rate", 1e-9, 100.0),
-            ("learning_rate_decay", 0.0, 1.0),
-            ("warmup_epochs", 0, 1_000),
-            ("plateau_factor", 1e-6, 0.999),
-            ("plateau_patience", 1, 1_000),
-            ("weight_decay", 0.0, 1.0),
-            ("label_smoothing", 0.0, 0.9),
-            ("camera", 0.0, 1.0),
-            ("camera_strength", 0.1, 1.5),
-            ("mixup", 0.0, 10.0),
-            ("dropout_scale", 0.0, 1.0),
-            ("early_stopping", 0, 100_000),
-            ("ema", 0.0, 0.99999),
-            ("start_share", 0.0, 0.99),
-            ("seed", 0, 2**31 - 1),
-        ):
+        for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if type(value) is not int and not (type(value) is float and type(low) is float):
-                kind = "number" if type(low) is float else "whole number"
-                raise ConfigError(f"{name}={value!r}: must be a {kind}")
-            if not low <= value <= high:
-                raise ConfigError(f"{name}={value}: must lie between {low} and {high}")
+            if option.choices and value not in option.choices:
+                raise ConfigError(f"{name}={value!r}: choose one of {', '.join(option.choices)}")
+            if option.low is None or option.high is None:
+                continue
+            whole = type(getattr(TrainConfig, name)) is int
+            if type(value) is not int and (whole or type(value) is not float):
+                raise ConfigError(f"{name}={value!r}: must be a {'whole number' if whole else 'number'}")
+            if not option.low <= value <= option.high:
+                raise ConfigError(f"{name}={value}: must lie between {option.low} and {option.high}")
 
         kinds = self.camera_kinds.split(",") if isinstance(self.camera_kinds, str) else [""]
         if len(set(kinds)) < len(kinds) or not set(kinds) <= set(CAMERA_KINDS):
@@ -192,29 +198,33 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> TrainConfig:
-        """Rebuild a configuration from ``to_dict``'s fields. Raises ConfigError for unknown ones."""
-        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Rebuild a configuration from ``to_dict``'s values. Raises ConfigError for unknown fields."""
+        unknown = values.keys() - OPTIONS.keys()
         if unknown:
             raise ConfigError(f"unknown training options: {', '.join(sorted(unknown))}")
-        return cls(**fields)
+        return cls(**values)
 
 
-def idle_options(fields: Mapping[str, Any]) -> dict[str, str]:
+#: Field of TrainConfig -> what it accepts.
+OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in fields(TrainConfig)}
+
+
+def idle_options(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the options that have no effect -> the option that is responsible, as ``name=value``.
 
     Arguments:
-        fields: all fields of a TrainConfig.
+        values: all fields of a TrainConfig.
     """
     needed = {
-        "momentum": ("optimizer", fields["optimizer"] == "sgd"),
-        "warmup_epochs": ("schedule", fields["schedule"] == "cosine"),
-        "plateau_factor": ("schedule", fields["schedule"] == "plateau"),
-        "plateau_patience": ("schedule", fields["schedule"] == "plateau"),
-        "camera_kinds": ("camera", fields["camera"] > 0),
-        "camera_strength": ("camera", fields["camera"] > 0),
+        "momentum": ("optimizer", values["optimizer"] == "sgd"),
+        "warmup_epochs": ("schedule", values["schedule"] == "cosine"),
+        "plateau_factor": ("schedule", values["schedule"] == "plateau"),
+        "plateau_patience": ("schedule", values["schedule"] == "plateau"),
+        "camera_kinds": ("camera", values["camera"] > 0),
+        "camera_strength": ("camera", values["camera"] > 0),
     }
-    return {name: f"{other}={fields[other]}" for name, (other, used) in needed.items() if not used}
+    return {name: f"{other}={values[other]}" for name, (other, used) in needed.items() if not used}
 
 
 #: What a published recipe does not use unless it says so.
