@@ -37,7 +37,7 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
         value = getattr(TrainConfig, name)
         option = click.option(
             f"--{name.replace('_', '-')}",
-            type=click.Choice(allowed.choices) if allowed.choices else type(value),
+            type=click.Choice(tuple(allowed.choices)) if allowed.choices else type(value),
             help=f"{allowed.text}  [default: {'none' if value == '' else value}]",
         )
         function = option(function)

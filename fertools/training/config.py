@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -55,13 +55,14 @@ class Option:
     """What a field of ``TrainConfig`` accepts: one of ``choices``, or a number from ``low`` to ``high``."""
 
     text: str
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     low: float | None = None
     high: float | None = None
 
 
-def _choice(default: str, choices: Iterable[str], text: str) -> Any:
-    return field(default=default, metadata={"option": Option(text, choices=tuple(choices))})
+def _choice(default: str, choices: Collection[str], text: str) -> Any:
+    """A field for one of ``choices``, which may grow: networks can be added."""
+    return field(default=default, metadata={"option": Option(text, choices)})
 
 
 def _number(default: float, low: float, high: float, text: str) -> Any:
@@ -150,7 +151,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if option.choices and value not in option.choices:
+            if option.choices and value not in tuple(option.choices):
                 raise ConfigError(f"{name}={value!r}: choose one of {', '.join(option.choices)}")
             if option.low is None or option.high is None:
                 continue
