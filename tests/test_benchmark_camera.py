@@ -1,0 +1,66 @@
+"""The table of the camera's degradations follows from its figures."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fertools.training import TrainConfig
+from fertools.training.config import CAMERA_KINDS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The benchmark, which is importable only in a test."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("camera")
+
+
+def test_each_kind_is_left_out_once(camera: Any) -> None:
+    left_out = set()
+    for options in camera.RUNS.values():
+        words = options.split()
+        given = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+        fields = {name.replace("-", "_"): value for name, value in given.items()}
+        for name in {"camera", "camera_strength"} & fields.keys():
+            fields[name] = float(fields[name])
+        config = TrainConfig(**fields)
+        left_out.add(frozenset(CAMERA_KINDS) - frozenset(config.camera_kinds.split(",")))
+    assert left_out == {frozenset(), *(frozenset([kind]) for kind in CAMERA_KINDS)}
+
+
+def test_the_table(camera: Any) -> None:
+    changes = [{"name": name, "mean": 0.5 + place / 100} for place, name in enumerate(camera.COLUMNS)]
+    stress = {"clean": 0.68, "mean": 0.64, "images": 1024, "split": "validation", "changes": changes}
+    document = {
+        "model": "compact",
+        "common": "--epochs 1",
+        "device": "some CPU",
+        "precision": "float32",
+        "rows": [
+            {"name": "no camera", "options": "", "stress": stress},
+            {"name": "all kinds", "options": "--camera 0.6", "stress": {**stress, "mean": 0.65}},
+        ],
+    }
+    text = camera.table(document)
+    assert "1,024 images of the validation split" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    means = "50.0% | 51.0% | 52.0% | 53.0% | 54.0% | 55.0%"
+    assert rows == [
+        f"| no camera |  | 68.0% | 64.0% | {means} |",
+        f"| all kinds | `--camera 0.6` | 68.0% | 65.0% | {means} |",
+    ]
+
+
+def test_the_page_shows_the_figures(camera: Any) -> None:
+    document = json.loads((ROOT / "docs" / "camera.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "stress.md").read_text(encoding="utf-8")
+    (block,) = camera.BLOCK.findall(page)
+    assert block == camera.table(document)
+    assert [row["name"] for row in document["rows"]] == [*camera.RUNS]
