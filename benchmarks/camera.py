@@ -4,13 +4,13 @@
 
 Trains the network of --start further, with itself as the teacher, once without a bad camera, once with all
 of its kinds, then without each of them, and with less and more of it. Each run is measured on the validation
-split as it is and on worse images (``fertools stress``), and its table is written to docs/stress.md, with the
-figures in docs/camera.json. What is finished in the folder is not done again. Needs the extra ``train``.
+split as it is and on worse images (``fertools stress``). The figures go to docs/camera.json, from which
+``python tests/readme.py`` writes the table in docs/stress.md. What is finished in the folder is not done
+again. Needs the extra ``train``.
 """
 
 import argparse
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -19,12 +19,11 @@ from typing import Any
 
 from completing import complete
 
-from fertools.files import write_json, write_text
+from fertools.files import write_json
 from fertools.training import Run
 from fertools.training.config import CAMERA_KINDS
 
 DOCS = Path(__file__).parent.parent / "docs"
-BLOCK = re.compile(r"(?<=<!-- begin camera -->\n).*?(?=<!-- end camera -->)", re.DOTALL)
 
 #: What all runs have in common.
 COMMON = "--label-share 0.2 --learning-rate 0.015 --warmup-epochs 0 --augmentation wide --start-share 0.5"
@@ -41,9 +40,6 @@ RUNS = {
     "nine in ten images": "--camera 0.9",
     "half the strength": "--camera 0.6 --camera-strength 0.5",
 }
-
-#: The changes of the stress list that the camera's kinds resemble.
-COLUMNS = ("small face", "defocus", "motion blur", "sensor noise", "JPEG", "side light")
 
 
 def main() -> None:
@@ -64,19 +60,22 @@ def main() -> None:
         run = options.out / name.replace(" ", "-")
         if not complete(run, options.source, "distill", *common, "--model", model, *shlex.split(own)):
             raise SystemExit(f"{run}: failed")
-        rows.append({"name": name, "options": own, "stress": measured(run, options.source, options.images)})
+        stress = measured(run, options.source, options.images)
+        means = {change["name"]: change["mean"] for change in stress["changes"]}
+        rows.append(
+            {"name": name, "options": own, "clean": stress["clean"], "mean": stress["mean"], "changes": means}
+        )
     facts = Run(run).facts
     document = {
         "model": model,
         "common": f"{COMMON} --epochs {options.epochs}",
         "device": facts["device"]["name"],
         "precision": facts["precision"],
+        "split": stress["split"],
+        "images": stress["images"],
         "rows": rows,
     }
     write_json(DOCS / "camera.json", document)
-    page = DOCS / "stress.md"
-    text = page.read_text(encoding="utf-8")
-    write_text(page, BLOCK.sub(lambda _: table(document), text))
 
 
 def measured(run: Path, source: str, images: int) -> dict[str, Any]:
@@ -88,27 +87,6 @@ def measured(run: Path, source: str, images: int) -> dict[str, Any]:
         write_json(file, json.loads(subprocess.check_output(command, text=True)))
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
-
-
-def table(document: dict[str, Any]) -> str:
-    """Return the table and its conditions as Markdown."""
-    any_row = document["rows"][0]["stress"]
-    lines = [
-        f"`{document['model']}`, every run with `{document['common']}` from the same weights, which are its"
-        f" teacher, too; {any_row['images']:,} images of the {any_row['split']} split, Keras, single view,"
-        f" seed 0; {document['device']}, {document['precision']}. The changes are means over their three"
-        " severities.",
-        "",
-        f"| | options | clean | mean on worse images | {' | '.join(COLUMNS)} |",
-        f"|---|---|{'---:|' * (2 + len(COLUMNS))}",
-    ]
-    for row in document["rows"]:
-        stress = row["stress"]
-        means = {change["name"]: change["mean"] for change in stress["changes"]}
-        shown = (stress["clean"], stress["mean"], *(means[name] for name in COLUMNS))
-        own = row["options"] and f"`{row['options']}`"
-        lines.append(f"| {row['name']} | {own} | {' | '.join(f'{value:.1%}' for value in shown)} |")
-    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

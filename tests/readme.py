@@ -21,6 +21,10 @@ PEERS = ROOT / "docs" / "peers.json"
 SCENES = ROOT / "docs" / "scenes.json"
 #: Display names of its detectors.
 DETECTORS = {"haar": "Haar (OpenCV)", "yunet": "YuNet"}
+#: What benchmarks/camera.py wrote.
+CAMERA = ROOT / "docs" / "camera.json"
+#: The changes of ``fertools stress`` that the camera's kinds resemble.
+CAMERA_CHANGES = ("small face", "defocus", "motion blur", "sensor noise", "JPEG", "side light")
 #: What ``fertools adapt --json`` printed for drawn faces.
 ADAPTED = ROOT / "docs" / "adapt.json"
 
@@ -30,7 +34,7 @@ def pages() -> dict[Path, str]:
     made = {
         README: {"chain": chain(), "summary": summary()},
         DOCS / "models.md": {"result": result()},
-        DOCS / "stress.md": {"measured": on_worse_images()},
+        DOCS / "stress.md": {"measured": on_worse_images(), "camera": camera(json.loads(CAMERA.read_text()))},
         DOCS / "engines.md": {"peers": peers(json.loads(PEERS.read_text()), reports())},
         DOCS / "faces.md": {"scenes": scenes()},
         DOCS / "training.md": {"adapted": adapted()},
@@ -65,6 +69,24 @@ def adapted() -> str:
     document = json.loads(ADAPTED.read_text())
     change = Change(*((document[name]["before"], document[name]["after"]) for name in ("new", "old")))
     return f"```text\n{change.to_text()}\n```\n"
+
+
+def camera(document: dict[str, Any]) -> str:
+    """What each kind of the camera's degradations teaches."""
+    lines = [
+        f"`{document['model']}`, every run with `{document['common']}` from the same weights, which are its"
+        f" teacher, too; {document['images']:,} images of the {document['split']} split, Keras, single view,"
+        f" seed 0; {document['device']}, {document['precision']}. The changes are means over their three"
+        " severities.",
+        "",
+        f"| | options | clean | mean on worse images | {' | '.join(CAMERA_CHANGES)} |",
+        f"|---|---|{'---:|' * (2 + len(CAMERA_CHANGES))}",
+    ]
+    for row in document["rows"]:
+        shown = (row["clean"], row["mean"], *(row["changes"][name] for name in CAMERA_CHANGES))
+        own = row["options"] and f"`{row['options']}`"
+        lines.append(f"| {row['name']} | {own} | {' | '.join(f'{value:.1%}' for value in shown)} |")
+    return "\n".join([*lines, ""])
 
 
 def scenes() -> str:
