@@ -38,6 +38,8 @@ def train_command(name: str, options: Mapping[str, Any], facts: Mapping[str, Any
         words = ["fertools", "distill", "--teachers", *(each["name"] for each in distillation["teachers"])]
         words += ["--temperature", f"{distillation['temperature']:g}"]
         words += ["--label-share", f"{distillation['label_share']:g}"]
+        if distillation.get("versions"):
+            words += ["--versions", str(distillation["versions"])]
     words += ["--data", "SRC", "--out", name]
     if weights:
         words += ["--weights", weights["name"]]

@@ -39,14 +39,15 @@ def distill(*arguments):
 
 
 def test_several_teachers_after_one_option(teachers):
-    options = ("--out", "student", "--temperature", 2, "--label-share", 0.25)
+    options = ("--out", "student", "--temperature", 2, "--label-share", 0.25, "--versions", 3)
     result = distill("--teachers", *teachers, *options)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == "student\n"
     run = Run.open(Path("student"))
     assert run.finished
     facts = run.facts["distillation"]
-    assert (facts["temperature"], facts["label_share"]) == (2, 0.25)
+    assert (facts["temperature"], facts["label_share"], facts["versions"]) == (2, 0.25, 3)
+    assert [run.answers(version).is_file() for version in range(3)] == [True, True, False]  # of two epochs
     assert [teacher["name"] for teacher in facts["teachers"]] == ["1", "2"]
     assert len(run.teachers) == 2
 
@@ -69,6 +70,9 @@ def test_usage_errors(teachers):
     result = distill("--teachers", teachers[0], "--label-share", 1)
     assert result.exit_code == 2
     assert "label_share=1.0: the teachers would have no influence" in result.stderr
+    result = distill("--teachers", teachers[0], "--versions", 2, "--mixup", 0.2)
+    assert result.exit_code == 2
+    assert "--mixup: not with --versions" in result.stderr
     result = distill("--teachers", teachers[0], "--label-share", 0, "--label-smoothing", 0.1)
     assert result.exit_code == 2
     assert "--label-smoothing: has no effect with --label-share 0" in result.stderr

@@ -38,11 +38,12 @@ def test_weights_and_teachers_are_in_it():
         "distillation": {
             "temperature": 2.0,
             "label_share": 0.25,
+            "versions": 4,
             "teachers": [{"name": "all/seed-0"}, {"name": "all/seed-1"}],
         },
     }
     options = given("distill", distill, train_command("student", TrainConfig().told(), facts))
-    assert (options["temperature"], options["label_share"]) == (2.0, 0.25)
+    assert (options["temperature"], options["label_share"], options["versions"]) == (2.0, 0.25, 4)
     assert [str(path) for path in (*options["first"], *options["more"])] == ["all/seed-0", "all/seed-1"]
     assert str(options["weights"]) == "run-1/best.keras"
 

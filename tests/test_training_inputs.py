@@ -10,19 +10,35 @@ from keras import ops  # noqa: E402
 
 from fertools.models import build  # noqa: E402
 from fertools.models.inference import probabilities  # noqa: E402
+from fertools.training.augmentation import AT_ONCE, augmented  # noqa: E402
+from fertools.training.config import AUGMENTATIONS  # noqa: E402
 from fertools.training.network import (  # noqa: E402
-    ImageStore,
     Mixup,
     SoftTargetLoss,
+    Store,
     estimate_statistics,
 )
 
 
-def test_images_come_from_the_store():
-    images = np.random.default_rng(0).integers(0, 256, (9, 48, 48), dtype=np.uint8)
-    found = ops.convert_to_numpy(ImageStore(images)(np.array([7, 0, 7], np.int32)))
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, images[[7, 0, 7], ..., None])
+def test_rows_come_from_the_store():
+    images = np.random.default_rng(0).integers(0, 256, (9, 48, 48, 1), dtype=np.uint8)
+    store = Store(images, "images")
+    for rows in (images, images[::-1]):
+        store.hold(rows)
+        found = ops.convert_to_numpy(store(np.array([7, 0, 7], np.int32)))
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, rows[[7, 0, 7]])
+
+
+def test_augmented_images_depend_on_the_seed_alone():
+    images = synthetic.generate(AT_ONCE + 3, 7, 7).split("train").images
+    one, again, other = (augmented(images, AUGMENTATIONS["strong"], seed) for seed in (1, 1, 2))
+    assert (one.dtype, one.shape) == (np.uint8, images.shape)
+    np.testing.assert_array_equal(one, again)
+    changed = (one != other).any(axis=(1, 2))
+    assert changed.mean() > 0.99
+    assert changed[AT_ONCE:].all()
+    np.testing.assert_array_equal(augmented(images, AUGMENTATIONS["none"], 1), images)
 
 
 def test_mixup_blends_each_image_with_the_one_before():

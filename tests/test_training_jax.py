@@ -61,7 +61,11 @@ for steps in (1, 3):
     facts["device"]["kind"] = "gpu"
     (student.path / "run.json").write_text(json.dumps(facts))
     students.append(train(student, dataset()))
+options = {"distillation": DistillConfig(versions=1), "teachers": [straight.path]}
+kept = create(root / "kept", config(epochs=2, augmentation="flip"), **options)
+train(kept, dataset())
 print(json.dumps({
+    "kept": [row.loss for row in kept.history()],
     "students": [[row.loss for row in run.history()] for run in students],
     "students_same": all(
         np.array_equal(*pair)
@@ -93,7 +97,7 @@ def test_training_on_jax(outcome):
 
 
 def test_steps_are_compiled(outcome):
-    assert outcome[1]["compiled"] == [True] * 8
+    assert outcome[1]["compiled"] == [True] * 10
 
 
 def test_distillation_with_mixup_in_several_steps_a_call(outcome):
@@ -101,6 +105,11 @@ def test_distillation_with_mixup_in_several_steps_a_call(outcome):
     assert np.isfinite(first).all()
     assert second == pytest.approx(first, rel=1e-5)
     assert outcome[1]["students_same"]
+
+
+def test_distillation_from_kept_answers(outcome):
+    first, second = outcome[1]["kept"]
+    assert second < first
 
 
 def test_resumes_exactly(outcome):

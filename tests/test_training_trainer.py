@@ -21,6 +21,7 @@ from fertools.training.optimizer import is_over, plateau_rate
 keras = import_keras()
 
 from fertools.training import callbacks, trainer  # noqa: E402
+from fertools.training import versions as training_versions  # noqa: E402
 from fertools.training.network import estimate_statistics  # noqa: E402
 from fertools.training.trainer import train, versions  # noqa: E402
 
@@ -281,6 +282,50 @@ def test_distillation_is_resumed_without_the_teachers_folder(finished, tmp_path)
         train(run, dataset(), observer=Stop(2))
     shutil.rmtree(other.path)
     assert_same(train(run, dataset()), straight)
+
+
+def test_teachers_answer_each_version_once(finished, tmp_path, monkeypatch):
+    """The same whether the run was interrupted or not, and whether the answers survived."""
+    asked = []
+    monkeypatch.setattr(
+        training_versions, "probabilities", lambda *args: asked.append(args[1]) or probabilities(*args)
+    )
+    options = {"distillation": DistillConfig(versions=2), "teachers": [finished.path]}
+    settings = config(augmentation="strong")  # 4 epochs
+    straight = train(create(tmp_path / "straight", settings, **options), dataset())
+    assert len(asked) == 2 * 2  # each version and its mirror image
+    first, mirror, second, _ = asked
+    np.testing.assert_array_equal(mirror, first[:, :, ::-1])
+    assert (first != second).any(axis=(1, 2)).all()
+    run = create(tmp_path / "run", settings, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, dataset(), observer=Stop(2))
+    run.answers(0).write_bytes(b"damaged")
+    assert_same(train(run, dataset()), straight)
+    assert len(asked) == 2 * 2 * 2 + 2
+    assert "--versions 2" in run.facts["commands"][-1]
+
+
+def test_kept_answers_teach(finished, tmp_path):
+    """Labels that are all wrong do not keep a student from its teacher's answers."""
+    right = dataset()
+    wrong = Dataset("wrong", right.images, (right.labels + 1) % 7, right.usage)
+    settings = config(epochs=12, augmentation="flip", class_balance="none", learning_rate=0.1)
+    images = right.split("train").images
+    teacher = probabilities(keras.saving.load_model(finished.best), images)
+    distances = []
+    for share in (0.0, 0.99):
+        options = {"distillation": DistillConfig(label_share=share, versions=2), "teachers": [finished.path]}
+        run = train(create(tmp_path / str(share), settings, wrong, other_data=True, **options), wrong)
+        student = probabilities(keras.saving.load_model(run.best), images)
+        distances.append((teacher * np.log(teacher / student)).sum(axis=1).mean())
+    assert distances[0] < distances[1] / 2
+
+
+def test_versions_are_not_blended(finished, tmp_path):
+    options = {"distillation": DistillConfig(versions=2), "teachers": [finished.path]}
+    with pytest.raises(ConfigError, match=r"mixup=0\.2: not with versions"):
+        create(tmp_path / "run", config(mixup=0.2), **options)
 
 
 def test_several_steps_a_call_change_nothing(finished, tmp_path, monkeypatch):

@@ -411,6 +411,15 @@ def command(
     show_default=True,
     help="Share of the labels in the loss; the teachers have the rest.",
 )
+@click.option(
+    "--versions",
+    type=click.IntRange(0, 1_000),
+    default=DistillConfig.versions,
+    show_default=True,
+    metavar="N",
+    help="Make N augmented versions of each image and ask the teachers once about each, in the first N"
+    " epochs; later epochs reuse them. Faster with large teachers. 0 makes new ones in every step.",
+)
 @data_option
 @out_option
 @new_run_options
@@ -421,6 +430,7 @@ def distill(
     more: tuple[Path, ...],
     temperature: float,
     label_share: float,
+    versions: int,
     source: str | None,
     out: Path | None,
     weights: str | None,
@@ -439,9 +449,11 @@ def distill(
     """
     config = chosen_config(recipe, options)
     try:
-        distillation = DistillConfig(temperature=temperature, label_share=label_share)
+        distillation = DistillConfig(temperature=temperature, label_share=label_share, versions=versions)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    if versions and config.mixup:
+        raise click.UsageError("--mixup: not with --versions, whose blends the teachers would not see.")
     if not label_share and options["label_smoothing"] is not None:
         raise click.UsageError("--label-smoothing: has no effect with --label-share 0; leave it out.")
     start_runs(

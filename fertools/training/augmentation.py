@@ -10,10 +10,15 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from fertools.contract import IMAGE_SIZE, PIXEL_MAX
 from fertools.training.config import Augmentation
+
+#: Images that are augmented at once outside of a step.
+AT_ONCE = 1024
 
 #: Share of the image's area that an erased rectangle covers, and its height/width ratio.
 ERASED_AREA = (0.02, 0.2)
@@ -87,3 +92,20 @@ class AugmentedInput(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
         erased = rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]
         grey = ops.reshape(self._uniform(count, 0, 1), (-1, 1, 1, 1))
         return ops.where(erased[..., None], grey, images)
+
+
+def augmented(images: NDArray[np.uint8], augmentation: Augmentation, seed: int) -> NDArray[np.uint8]:
+    """Return uint8 (n, 48, 48) images, augmented as in training; the same for the same seed."""
+    layer = AugmentedInput(augmentation, seed)
+    return np.concatenate(
+        [
+            to_levels(layer(images[start : start + AT_ONCE, ..., None], training=True))
+            for start in range(0, len(images), AT_ONCE)
+        ]
+    )
+
+
+def to_levels(images: Any) -> NDArray[np.uint8]:
+    """Return float images (batch, 48, 48, 1) in 0..1 as uint8 (batch, 48, 48)."""
+    levels: NDArray[np.float32] = np.rint(ops.convert_to_numpy(images)[..., 0] * PIXEL_MAX)
+    return levels.astype(np.uint8)

@@ -3,7 +3,8 @@
 The teachers see the very pixels that the student sees, augmented and mixed, inside the same step: a
 consistent teacher gives a better student than predictions made once for the plain images (Beyer et al.
 2022, arXiv:2106.05237). The camera (``--camera``) is the exception: teachers see the image before it. They
-would be wrong about the degraded image, and the student should answer as for the good one.
+would be wrong about the degraded image, and the student should answer as for the good one. With
+``--versions`` they see a few augmented versions once (``fertools.training.versions``).
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ class DistillConfig:
     temperature: float = 1.0
     #: Share of the loss that comes from the labels; the rest comes from the teachers.
     label_share: float = 0.1
+    #: Augmented versions of each image, which the teachers answer once; 0 makes new ones in every step.
+    versions: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("temperature", 0.1, 100.0), ("label_share", 0.0, 1.0)):
+        ranges = (("temperature", 0.1, 100.0), ("label_share", 0.0, 1.0), ("versions", 0, 1_000))
+        for name, low, high in ranges:
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name}={getattr(self, name)}: must lie between {low} and {high}")
         if self.label_share == 1:

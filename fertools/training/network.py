@@ -19,19 +19,23 @@ from fertools.errors import ConfigError
 from fertools.models.structure import images_at_once
 
 
-class ImageStore(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Holds uint8 images (n, 48, 48); maps int32 numbers (batch,) to uint8 (batch, 48, 48, 1)."""
+class Store(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Holds the rows of an array (n, ...) on the device; maps int32 numbers (batch,) to (batch, ...)."""
 
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        super().__init__(dtype="uint8", name="image_store")
-        self.images = self.add_weight(
-            shape=(*images.shape, 1), dtype="uint8", initializer="zeros", trainable=False, name="images"
+    def __init__(self, rows: NDArray[Any], name: str) -> None:
+        super().__init__(dtype=rows.dtype.name, name=name)
+        self.rows = self.add_weight(
+            shape=rows.shape, dtype=rows.dtype.name, initializer="zeros", trainable=False, name="rows"
         )
-        self.images.assign(images[..., None])
+        self.hold(rows)
+
+    def hold(self, rows: NDArray[Any]) -> None:
+        """Take other rows, of the same shape and dtype."""
+        self.rows.assign(rows)
 
     def call(self, numbers: Any) -> Any:
-        """Pick the images."""
-        return ops.take(self.images, numbers, axis=0)
+        """Pick rows."""
+        return ops.take(self.rows, numbers, axis=0)
 
 
 class Mixup(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types

@@ -7,6 +7,7 @@
       run.json                data source and fingerprint, versions, device
       start.keras             the network that training started from, if one was given
       teachers/1.keras ...    the networks that it learns from, if there are any
+      answers-0000.npy ...    their answers to each version of the images, with --versions
       history.csv             one row per finished epoch; the last row says where to resume
       last-0012.npz           weights, optimizer and averages after that row's epoch
       best.keras              float32 network of the best validation accuracy, without optimizer
@@ -146,6 +147,10 @@ class Run:
     def teachers(self) -> list[Path]:
         """The files of the teachers; none without distillation."""
         return sorted((self.path / "teachers").glob("*.keras"), key=lambda file: int(file.stem))
+
+    def answers(self, version: int) -> Path:
+        """Path of the teachers' answers to a version of the images, counted from 0."""
+        return self.path / f"answers-{version:04d}.npy"
 
     @property
     def finished(self) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import fertools
 from fertools.backend import Device
-from fertools.contract import PIXEL_MAX
+from fertools.contract import LABELS
 from fertools.data import Dataset, Split
 from fertools.data.source import lasting
 from fertools.errors import ConfigError, MissingExtraError, ModelError, RunError
@@ -26,19 +26,20 @@ from fertools.files import write_json
 from fertools.models import IMAGENET, NETWORKS, build, build_pretrained, ensemble
 from fertools.models.inference import load, load_as, probabilities, weights_sha256
 from fertools.provenance import earlier_commands, label, origins, train_command
-from fertools.training.augmentation import AugmentedInput
+from fertools.training.augmentation import AugmentedInput, to_levels
 from fertools.training.batches import Batches
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.camera import Camera
 from fertools.training.checkpoint import load_state
 from fertools.training.comparison import history_figure
-from fertools.training.config import AUGMENTATIONS, TrainConfig
+from fertools.training.config import AUGMENTATIONS, Augmentation, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
 from fertools.training.network import IMAGES as STATISTICS_IMAGES
-from fertools.training.network import ImageStore, Mixup, SoftTargetLoss, scale_dropout, with_fused
+from fertools.training.network import Mixup, SoftTargetLoss, Store, scale_dropout, with_fused
 from fertools.training.optimizer import build_optimizer, epoch_rate, is_over
 from fertools.training.parallel import check_agreement, check_split, split_over
 from fertools.training.run import Run, best_epoch
+from fertools.training.versions import Versions
 
 #: Steps per call on a GPU, to save Python's overhead; a CPU step is long enough by itself.
 GPU_STEPS_PER_CALL = 16
@@ -76,13 +77,17 @@ def new_run(
             other data.
         DataError: the data lacks a train or validation split.
         ModelError: ``weights`` or a teacher is damaged, of another network or unavailable.
-        ConfigError: there are no ImageNet weights for the network, it has no dropout to scale, or a batch
-            cannot be split over the devices.
+        ConfigError: there are no ImageNet weights for the network, it has no dropout to scale, a batch cannot
+            be split over the devices, or mixup is to blend versions that the teachers have answered.
     """
     for name in ("train", "validation"):
         dataset.split(name)
     with split_over(config.devices):
         check_split(min(config.batch_size, len(dataset.split("train"))))
+    if config.mixup and distillation is not None and distillation.versions:
+        raise ConfigError(
+            f"mixup={config.mixup:g}: not with versions, whose blends the teachers would not see"
+        )
     if config.start_share and weights is None:
         raise ConfigError(f"start_share={config.start_share}: only with weights to start from")
     if 0 < config.dropout_scale < 1:
@@ -165,7 +170,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
         weighs_inside=_weighs_inside(config, facts),
     )
     check_split(batches.batch_size)
-    model = _model_around(trained, run, train_split)
+    model, versions = _model_around(trained, run, train_split)
     optimizer = build_optimizer(config, len(batches))
     model.compile(
         optimizer,
@@ -195,7 +200,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
             twice = np.concatenate([validation.images, spoilt(config, validation.images)])
         judged = Split(twice, np.tile(validation.labels, 2))
     end = EpochEnd(run, trained, network, statistics, judged, observer, start)
-    callbacks = [EpochSeeds(config.seed, batches), end]
+    callbacks = [EpochSeeds(config.seed, batches), end, *versions]
     if tensorboard:
         callbacks.append(_tensorboard(run.path / "tensorboard"))
     if not is_over(config, history):
@@ -253,16 +258,24 @@ def _start_network(name: str, weights: Path | str) -> keras.Model:
         return load_as(name, Path(weights))
 
 
-def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
+def _model_around(trained: keras.Model, run: Run, split: Split) -> tuple[keras.Model, list[Versions]]:
     """Return the model for ``fit``: from indices of ``split``'s images to the probabilities of ``trained``.
+
+    With it comes the callback that changes the images between epochs, if the run has versions of them.
 
     Only the student sees the camera's images: what a teacher cannot see in a degraded picture, it cannot
     teach. The layers in between, and the teachers, are in no saved file.
     """
     config, facts = run.config, run.facts
+    distillation = facts.get("distillation", {})
+    count = distillation.get("versions", 0)
+    versions = []
     inputs = {"number": keras.Input((), dtype="int32", name="number")}
-    images = ImageStore(split.images)(inputs["number"])
-    images = AugmentedInput(AUGMENTATIONS[config.augmentation], config.seed)(images)
+    store = Store(split.images[..., None], "images")
+    augmentation = AUGMENTATIONS[config.augmentation]
+    if count:
+        augmentation = Augmentation(flip=augmentation.flip)  # the rest is in the versions
+    images = AugmentedInput(augmentation, config.seed)(store(inputs["number"]))
     if config.mixup:
         inputs["share"] = keras.Input((), dtype="float32", name="share")
         images = Mixup()((images, inputs["share"]))
@@ -270,19 +283,24 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> keras.Model:
     if config.camera:
         seen = _camera(config, config.camera)(images)
     answers = trained(seen)
-    if "distillation" in facts:
+    if distillation:
         with dtype_policy(facts["precision"]):
             teachers = [_teacher(file) for file in run.teachers]
         for number, teacher in enumerate(teachers, 1):
             teacher.name = f"teacher{number}"  # Keras requires unique names
-        distillation = facts["distillation"]
+        if count:
+            kept = Store(np.zeros((len(split), len(LABELS)), np.float32), "answers")
+            targets = kept(inputs["number"])
+            versions.append(Versions(run, count, split.images, teachers, store, kept))
+        else:
+            targets = soft_targets(teachers, images)
         compare = SoftTargetLoss(distillation["temperature"], share=1 - distillation["label_share"])
-        compared = [answers, soft_targets(teachers, images)]
+        compared = [answers, targets]
         if _weighs_inside(config, facts):
             inputs["weight"] = keras.Input((), dtype="float32", name="weight")
             compared.append(inputs["weight"])
         answers = compare(compared)
-    return keras.Model(inputs, answers)
+    return keras.Model(inputs, answers), versions
 
 
 def _weighs_inside(config: TrainConfig, facts: dict[str, Any]) -> bool:
@@ -305,8 +323,7 @@ def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = 
     augmentation = AUGMENTATIONS[config.augmentation if augmented else "none"]
     seen = AugmentedInput(augmentation, config.seed)(images[..., None], training=True)
     seen = _camera(config, config.camera if augmented else 1.0)(seen, training=True)
-    levels: NDArray[np.float32] = np.rint(keras.ops.convert_to_numpy(seen)[..., 0] * PIXEL_MAX)
-    return levels.astype(np.uint8)
+    return to_levels(seen)
 
 
 def _teacher(file: Path) -> keras.Model:
