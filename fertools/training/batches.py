@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -96,6 +97,27 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
             inputs["weight"] = weights
         part = self.part
         return {name: values[part] for name, values in inputs.items()}, targets[part], weights[part]
+
+
+def for_fit(batches: Batches) -> Any:
+    """Return what ``fit`` should get for ``batches``: on TensorFlow, a ``tf.data`` pipeline of them.
+
+    Keras would make one itself that tunes its performance. The thread that tunes wakes after twice the time
+    that it slept before, up to a minute, and the end of an epoch waits for it.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    def in_order() -> Iterator[tuple[Any, Any, Any]]:
+        return (batches[index] for index in range(len(batches)))
+
+    signature = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), next(in_order()))
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    pipeline = tf.data.Dataset.from_generator(in_order, output_signature=signature)
+    pipeline = pipeline.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return pipeline.prefetch(2).with_options(options)
 
 
 def blend(values: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float32]:

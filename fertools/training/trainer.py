@@ -27,7 +27,7 @@ from fertools.models import IMAGENET, NETWORKS, build, build_pretrained, ensembl
 from fertools.models.inference import load, load_as, probabilities, weights_sha256
 from fertools.provenance import earlier_commands, label, origins, train_command
 from fertools.training.augmentation import AugmentedInput, to_levels
-from fertools.training.batches import Batches
+from fertools.training.batches import Batches, for_fit
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.camera import Camera
 from fertools.training.checkpoint import load_state
@@ -205,7 +205,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
         callbacks.append(_tensorboard(run.path / "tensorboard"))
     if not is_over(config, history):
         model.fit(
-            batches,
+            for_fit(batches),
             epochs=config.epochs,
             initial_epoch=len(history),
             callbacks=callbacks,
