@@ -27,6 +27,7 @@ VALIDATION = 35
 
 #: Trains in each way that is named; prints the histories, the weights and how batches were split.
 CODE = """
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -86,6 +87,12 @@ if "distilled" in ways:
     for devices in ("one", "all"):
         student = create(root / f"student-{devices}", settings(devices, **{"batch_size": 32}), **options)
         note(f"distilled-{devices}", train(student, dataset()))
+if "kept" in ways:
+    options = {"distillation": DistillConfig(versions=1), "teachers": [root / "one"]}
+    for devices in ("one", "all"):
+        plain = settings(devices, batch_size=32)
+        student = create(root / f"kept-{devices}", dataclasses.replace(plain, mixup=0.0), **options)
+        note(f"kept-{devices}", train(student, dataset()))
 if "odd" in ways:
     try:
         create(root / "odd", settings("all", batch_size=18))
@@ -127,7 +134,7 @@ def outcome(process):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What one process with four devices found."""
-    ways = ("one", "all", "resumed", "distilled", "odd")
+    ways = ("one", "all", "resumed", "distilled", "kept", "odd")
     return outcome(start(tmp_path_factory.mktemp("four"), *ways, devices=4))
 
 
@@ -180,6 +187,11 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(found):
 def test_distillation(found):
     assert found["distilled-all"]["shapes"] == [[8, 48, 48, 1]]
     assert_alike(found["distilled-one"], found["distilled-all"])
+
+
+@needs_jax
+def test_distillation_from_kept_answers(found):
+    assert_alike(found["kept-one"], found["kept-all"])
 
 
 @needs_jax

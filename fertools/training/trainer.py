@@ -284,16 +284,13 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> tuple[keras.M
         seen = _camera(config, config.camera)(images)
     answers = trained(seen)
     if distillation:
-        with dtype_policy(facts["precision"]):
-            teachers = [_teacher(file) for file in run.teachers]
-        for number, teacher in enumerate(teachers, 1):
-            teacher.name = f"teacher{number}"  # Keras requires unique names
         if count:
             kept = Store(np.zeros((len(split), len(LABELS)), np.float32), "answers")
             targets = kept(inputs["number"])
-            versions.append(Versions(run, count, split.images, teachers, store, kept))
+            with split_over(config.devices, here=True):
+                versions.append(Versions(run, count, split.images, _teachers(run), store, kept))
         else:
-            targets = soft_targets(teachers, images)
+            targets = soft_targets(_teachers(run), images)
         compare = SoftTargetLoss(distillation["temperature"], share=1 - distillation["label_share"])
         compared = [answers, targets]
         if _weighs_inside(config, facts):
@@ -324,6 +321,15 @@ def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = 
     seen = AugmentedInput(augmentation, config.seed)(images[..., None], training=True)
     seen = _camera(config, config.camera if augmented else 1.0)(seen, training=True)
     return to_levels(seen)
+
+
+def _teachers(run: Run) -> list[keras.Model]:
+    """Load the teachers of a run in its precision, under names that Keras accepts beside each other."""
+    with dtype_policy(run.facts["precision"]):
+        teachers = [_teacher(file) for file in run.teachers]
+    for number, teacher in enumerate(teachers, 1):
+        teacher.name = f"teacher{number}"
+    return teachers
 
 
 def _teacher(file: Path) -> keras.Model:

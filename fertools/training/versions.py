@@ -21,6 +21,7 @@ from fertools.models.inference import probabilities
 from fertools.training.augmentation import augmented
 from fertools.training.config import AUGMENTATIONS
 from fertools.training.network import Store
+from fertools.training.parallel import split_over
 from fertools.training.run import Run
 
 
@@ -62,9 +63,11 @@ class Versions(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         """Take the epoch's version."""
         version = epoch % self.count
         seed = np.random.SeedSequence([self.run.config.seed, version]).generate_state(1)[0]
-        images = augmented(self.originals, self.augmentation, int(seed))
+        with split_over(self.run.config.devices, here=True):
+            images = augmented(self.originals, self.augmentation, int(seed))
+            answers = self._answers(version, images)
         self.images.hold(images[..., None])
-        self.answers.hold(self._answers(version, images))
+        self.answers.hold(answers)
 
     def _answers(self, version: int, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the teachers' answers to a version, kept or new."""
