@@ -13,7 +13,7 @@ it is PublicTest, the validation split. Needs the extra ``train``.
 from pathlib import Path
 
 from ablation_report import Ablation, Change, Result, Study, outcome_of, page
-from completing import complete, read_options
+from completing import command_line, complete
 
 from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
@@ -60,7 +60,7 @@ STUDIES = {
 
 
 def main() -> None:
-    options = read_options(__doc__, "the runs go there")
+    options = command_line(__doc__, "the runs go there").parse_args()
     results = []
     for study, changes in STUDIES.items():
         folder = options.out / study.folder

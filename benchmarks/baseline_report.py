@@ -64,6 +64,8 @@ class Baselines:
     sweep_command: str
     #: Entries of ``fertools compare --json``.
     sweep: tuple[dict[str, Any], ...]
+    #: The networks in the picture, which were trained together.
+    pictured: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -73,7 +75,13 @@ class Baselines:
     def from_dict(cls, document: dict[str, Any]) -> "Baselines":
         """The inverse of ``to_dict``."""
         outcomes = tuple(Outcome(**outcome) for outcome in document["outcomes"])
-        return cls(outcomes, document["sweep_command"], tuple(document["sweep"]))
+        sweep, pictured = (tuple(document[name]) for name in ("sweep", "pictured"))
+        return cls(outcomes, document["sweep_command"], sweep, pictured)
+
+    def updated(self, outcomes: Sequence[Outcome]) -> "Baselines":
+        """Return the same with other ``outcomes`` of the networks that they are of."""
+        found = {outcome.network: outcome for outcome in (*self.outcomes, *outcomes)}
+        return dataclasses.replace(self, outcomes=tuple(found.values()))
 
 
 def read_outcome(run: Run, export: Path) -> Outcome:
@@ -149,10 +157,12 @@ def page(baselines: Baselines) -> str:
             f" | {share(outcome.agreement.get('int8'))} | {size} | {share(outcome.most_frequent)} |"
         )
     devices = sorted({outcome.device for outcome in outcomes.values()})
+    later = [f"`{name}`" for name in outcomes if name not in baselines.pictured]
     parts += [
         "",
         "![Accuracy and loss by epoch](baselines.png)",
         "",
+        *([f"Trained later, and not in the picture: {', '.join(later)}.", ""] if later else []),
         f"Trained on {', '.join(devices)}, by",
         "",
         "```sh",

@@ -10,8 +10,8 @@ from fertools.evaluation import is_run
 from fertools.training import Run
 
 
-def read_options(description: str, out: str) -> argparse.Namespace:
-    """Parse the command line; ``out`` is the help of --out."""
+def command_line(description: str, out: str) -> argparse.ArgumentParser:
+    """Return the options that both have; ``out`` is the help of --out."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -20,7 +20,7 @@ def read_options(description: str, out: str) -> argparse.Namespace:
     parser.add_argument(
         "--no-training", dest="training", action="store_false", help="write the page from what is there"
     )
-    return parser.parse_args()
+    return parser
 
 
 def fertools(*words: object) -> int:

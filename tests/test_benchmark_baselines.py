@@ -87,14 +87,14 @@ def test_without_an_export_there_is_no_test_figure(outcome: Any) -> None:
     unexported = dataclasses.replace(outcome, test={}, agreement={}, bytes=None, most_frequent=None)
     assert report.measured_there(Published(0.5, "PrivateTest", ""), unexported) is None
     assert report.measured_there(Published(0.5, "PublicTest + PrivateTest", ""), unexported) is None
-    page = report.page(report.Baselines((unexported,), "", ()))
+    page = report.page(report.Baselines((unexported,), "", (), ("cnn3",)))
     (row,) = re.findall(r"^\| `cnn3` \| 2 of 3 .*$", page, flags=re.MULTILINE)
     assert row == "| `cnn3` | 2 of 3 | 60.00% | 40.00% | - | - | - | - | - | - |"
 
 
 def test_every_published_result_stands_on_the_page(outcome: Any) -> None:
     report = module("baseline_report")
-    page = report.page(report.Baselines((outcome,), "", ()))
+    page = report.page(report.Baselines((outcome,), "", (), ("cnn3",)))
     for network in NETWORKS.values():
         for published in network.published:
             row = next(
@@ -103,6 +103,17 @@ def test_every_published_result_stands_on_the_page(outcome: Any) -> None:
                 if f"`{network.name}` | " in line and str(published) in line
             )
             assert row.endswith("| 60.00% | 3 |" if network.name == "cnn3" else "| - | not trained |")
+
+
+def test_a_network_trained_later_is_added(outcome: Any) -> None:
+    report = module("baseline_report")
+    before = report.Baselines((outcome,), "", (), ("cnn3",))
+    again = dataclasses.replace(outcome, best_validation=0.7)
+    other = dataclasses.replace(outcome, network="resnet18")
+    after = before.updated([again, other])
+    assert after.outcomes == (again, other)
+    assert "not in the picture" not in report.page(before)
+    assert "Trained later, and not in the picture: `resnet18`." in report.page(after)
 
 
 @pytest.mark.parametrize(
