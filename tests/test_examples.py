@@ -101,10 +101,8 @@ main()
 """
 
 
-@pytest.mark.slow
-def test_reference_model(tmp_path: Path) -> None:
-    """The whole script on a few faces."""
-    write(barred_faces(64, 14, 14), tmp_path / "faces.npz")
+def run_script(tmp_path: Path, script_name: str, **variables: str) -> None:
+    """Run a script on faces.npz, then again, which must keep what is finished."""
     script = tmp_path / "bin" / "fertools"
     script.parent.mkdir()
     script.write_text(DECIDED.format(python=sys.executable))
@@ -114,14 +112,23 @@ def test_reference_model(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join(
             [str(EXAMPLES.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
         ),
-        "TEACHERS": "2",
         "EPOCHS": "1",
-        "MODEL": "compact",
         "OUT": "out",
+        **variables,
     }
-    command = ["bash", EXAMPLES / "reference_model.sh", "faces.npz", "--batch-size", "16"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = ["bash", EXAMPLES / script_name, "faces.npz", "--batch-size", "16"]
+    for again in (False, True):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("Best epoch" in done.stderr) != again
+
+
+@pytest.mark.slow
+def test_reference_model(tmp_path: Path) -> None:
+    write(barred_faces(64, 14, 14), tmp_path / "faces.npz")
+    run_script(tmp_path, "reference_model.sh", TEACHERS="2", MODEL="compact")
     student = Run.open(tmp_path / "out" / "student" / "seed-0")
     assert student.finished
     assert [teacher["name"] for teacher in student.facts["distillation"]["teachers"]] == [
@@ -129,4 +136,17 @@ def test_reference_model(tmp_path: Path) -> None:
         "teachers/seed-1",
     ]
     assert len(student.facts["commands"]) == 3
+    assert (tmp_path / "out" / "compact" / INT8_FILE).is_file()
+
+
+@pytest.mark.slow
+def test_compact_model(tmp_path: Path) -> None:
+    write(barred_faces(64, 14, 14), tmp_path / "faces.npz")
+    options = ("--data", "faces.npz", "--model", "cnn3", "--epochs", "1", "--out", "teacher")
+    subprocess.run([sys.executable, "-m", "fertools", "train", *options], cwd=tmp_path, check=True)
+    run_script(tmp_path, "compact_model.sh", TEACHERS="teacher", CAMERA_EPOCHS="1")
+    camera = Run.open(tmp_path / "out" / "camera")
+    assert camera.finished
+    assert [each["name"] for each in camera.facts["distillation"]["teachers"]] == ["long", "teacher"]
+    assert len(camera.facts["commands"]) == 3
     assert (tmp_path / "out" / "compact" / INT8_FILE).is_file()

@@ -241,7 +241,7 @@ def resume_runs(
 ) -> None:
     """Resume the run at ``path``, or all unfinished runs of a folder of seeds."""
     runs = open_runs(path)
-    if len(runs) == 1:
+    if runs[0].path == path:  # not a folder of seeds, in which some may be finished
         runs[0].check_unfinished()
     source = source or runs[0].facts["data"]["source"]
     device, dataset = _prepare(runs[0].config, source)
