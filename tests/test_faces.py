@@ -21,7 +21,7 @@ from fertools.cli import main
 from fertools.contract import LABELS
 from fertools.errors import ConfigError, ImageError, ModelError
 from fertools.faces import Detection, FaceFinder, draw
-from fertools.faces.detectors import merge
+from fertools.faces.detectors import YuNet, merge
 from fertools.faces.framing import CLOSE_TEMPLATE, CLOSER, TEMPLATE, Frame
 from fertools.faces.picture import Picture
 from fertools.runtime import Predictor, to_face
@@ -170,6 +170,28 @@ def test_no_face_is_no_answer(finder):
     assert finder.find(skimage_data.coffee()) == []
     assert finder.find(np.zeros((480, 640), np.uint8)) == []
     assert finder.find(np.zeros((1, 1), np.uint8)) == []
+
+
+def test_tiny_pictures_do_not_reach_yunet(yunet):
+    """OpenCV sometimes answers them with uninitialized memory, and never a face."""
+
+    class Net:
+        def setInputSize(self, size):  # noqa: N802  # OpenCV's name
+            self.size = size
+
+        def detect(self, pixels):
+            assert pixels.shape == (*self.size[::-1], 3)
+            rows = np.full((3, 15), 20, np.float32)
+            rows[1, 2:4] = 0
+            rows[2, 0] = np.inf
+            return 1, rows
+
+    detector = YuNet(yunet)
+    detector._net = net = Net()
+    for height, width in ((1, 1), (3, 600), (64, 64)):
+        (face,) = detector(np.zeros((height, width, 3), np.uint8))
+        assert face.box == (20, 20, 20, 20)
+        assert net.size == (max(width, 64), max(height, 64))
 
 
 def test_min_confidence(portrait, yunet):
@@ -413,7 +435,7 @@ def test_the_constants_are_those_of_the_training_images(yunet):
     finally:
         sys.path.remove(str(BENCHMARKS))
     from fertools import data
-    from fertools.faces.detectors import Haar, YuNet
+    from fertools.faces.detectors import Haar
 
     images = framing.sample(data.read(str(Path(source) / "fer2013.npz")).split("train").images, 300)
     measured = framing.measure(YuNet(yunet), images)

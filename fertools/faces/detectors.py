@@ -117,6 +117,10 @@ class YuNet:
     #: therefore searched a second time, reduced to a quarter.
     LARGEST: Final = 640
 
+    #: Smaller pictures get a black border at the right and below, as OpenCV gives one up to a multiple of 32.
+    #: From 32x32 pixels OpenCV 4.14 at times answers with what happened to be in memory: boxes without size.
+    SMALLEST: Final = 64
+
     name: Final = "yunet"
 
     def __init__(self, path: str | os.PathLike[str], min_confidence: float = MIN_CONFIDENCE) -> None:
@@ -150,6 +154,8 @@ class YuNet:
         return found
 
     def _detect(self, pixels: npt.NDArray[Any], scale: float) -> list[Detection]:
+        missing = [max(self.SMALLEST - side, 0) for side in pixels.shape[:2]]
+        pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)))
         height, width = pixels.shape[:2]
         self._net.setInputSize((width, height))
         _, rows = self._net.detect(np.ascontiguousarray(pixels[:, :, ::-1]))
@@ -162,6 +168,7 @@ class YuNet:
                 tuple((float(x) * scale, float(y) * scale) for x, y in row[4:14].reshape(5, 2)),
             )
             for row in rows
+            if np.isfinite(row).all() and min(row[2:4]) > 0
         ]
 
 
