@@ -154,8 +154,9 @@ class YuNet:
         return found
 
     def _detect(self, pixels: npt.NDArray[Any], scale: float) -> list[Detection]:
-        missing = [max(self.SMALLEST - side, 0) for side in pixels.shape[:2]]
-        pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)))
+        if min(pixels.shape[:2]) < self.SMALLEST:
+            below, right = (max(self.SMALLEST - side, 0) for side in pixels.shape[:2])
+            pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)))
         height, width = pixels.shape[:2]
         self._net.setInputSize((width, height))
         _, rows = self._net.detect(np.ascontiguousarray(pixels[:, :, ::-1]))
