@@ -5,8 +5,8 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from fertools import __version__
-from fertools.training import TrainConfig
-from fertools.training.config import OPTIONS
+from fertools.training import DistillConfig, TrainConfig
+from fertools.training.options import options_of
 
 project = "fertools"
 copyright = "the fertools authors"
@@ -31,10 +31,10 @@ napoleon_numpy_docstring = False
 
 
 def setup(app: Sphinx) -> None:
-    """Describe the fields of TrainConfig by the texts of their command-line options."""
+    """Describe the fields of the configurations by the texts of their command-line options."""
 
     def describe(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-        if obj is TrainConfig:
-            lines += [f":ivar {field}: {option.text}" for field, option in OPTIONS.items()]
+        if obj in (TrainConfig, DistillConfig):
+            lines += [f":ivar {field}: {option.text}" for field, option in options_of(obj).items()]
 
     app.connect("autodoc-process-docstring", describe)

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from fertools.errors import ConfigError
 from fertools.models import NETWORKS
 from fertools.training import AUGMENTATIONS, RECIPES, TrainConfig, recipe
-from fertools.training.config import OPTIONS, idle_options
+from fertools.training.config import idle_options
+from fertools.training.options import options_of
+
+OPTIONS = options_of(TrainConfig)
 
 VALUES = {
     "model": st.sampled_from([*NETWORKS]),

@@ -421,7 +421,10 @@ def test_teachers_that_cannot_teach(finished, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"label_share": -0.1}, {"label_share": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0.0}, {"label_share": -0.1}, {"label_share": 1.0}, {"versions": 1.5}, {"versions": "2"}],
+)
 def test_bad_distillation_options(options):
     with pytest.raises(ConfigError, match=f"{next(iter(options))}="):
         DistillConfig(**options)

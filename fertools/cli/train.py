@@ -15,7 +15,8 @@ from fertools.cli.common import RUNS, default_source, emit, json_option, talk
 from fertools.errors import ConfigError, RunError, WriteError
 from fertools.models import IMAGENET, find
 from fertools.training import RECIPES, DistillConfig, Run, TrainConfig, recipe
-from fertools.training.config import OPTIONS, idle_options
+from fertools.training.config import idle_options
+from fertools.training.options import options_of
 from fertools.training.run import SeedSummary, open_runs, seed_folder, seeded
 from fertools.training.spread import End, Job, Train, here, on_ray
 
@@ -28,19 +29,32 @@ def _weights(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     return None if value == "none" else value
 
 
+def options_for(configuration: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that adds an option for each field of ``configuration``; a missing one is None.
+
+    The help of a field ends with its default value.
+    """
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for name, allowed in reversed(options_of(configuration).items()):
+            default = "none" if allowed.default == "" else allowed.default
+            option = click.option(
+                f"--{name.replace('_', '-')}",
+                type=click.Choice(tuple(allowed.choices)) if allowed.choices else type(allowed.default),
+                help=f"{allowed.text}  [default: {default}]",
+            )
+            function = option(function)
+        return function
+
+    return add
+
+
 def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a new run: where it starts, and one for each field of TrainConfig.
 
     The help of a field ends with its value in the default recipe.
     """
-    for name, allowed in reversed(OPTIONS.items()):
-        value = getattr(TrainConfig, name)
-        option = click.option(
-            f"--{name.replace('_', '-')}",
-            type=click.Choice(tuple(allowed.choices)) if allowed.choices else type(value),
-            help=f"{allowed.text}  [default: {'none' if value == '' else value}]",
-        )
-        function = option(function)
+    function = options_for(TrainConfig)(function)
     for option in (
         click.option(
             "--recipe",
@@ -397,29 +411,7 @@ def command(
     help="Runs, export folders or .keras files to learn from; their probabilities are averaged.",
 )
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="")  # the rest of --teachers
-@click.option(
-    "--temperature",
-    type=float,
-    default=DistillConfig.temperature,
-    show_default=True,
-    help="Temperature that softens the probabilities of teachers and student before they are compared.",
-)
-@click.option(
-    "--label-share",
-    type=float,
-    default=DistillConfig.label_share,
-    show_default=True,
-    help="Share of the labels in the loss; the teachers have the rest.",
-)
-@click.option(
-    "--versions",
-    type=click.IntRange(0, 1_000),
-    default=DistillConfig.versions,
-    show_default=True,
-    metavar="N",
-    help="Make N augmented versions of each image and ask the teachers once about each, in the first N"
-    " epochs; later epochs reuse them. Faster with large teachers. 0 makes new ones in every step.",
-)
+@options_for(DistillConfig)
 @data_option
 @out_option
 @new_run_options
@@ -428,9 +420,6 @@ def command(
 def distill(
     first: tuple[Path, ...],
     more: tuple[Path, ...],
-    temperature: float,
-    label_share: float,
-    versions: int,
     source: str | None,
     out: Path | None,
     weights: str | None,
@@ -447,14 +436,15 @@ def distill(
     beside the labels. Of images that --camera degrades, teachers see the originals. The run keeps copies of
     its teachers, so fertools train --resume RUN does not need them any more.
     """
+    given = {name: options.pop(name) for name in options_of(DistillConfig)}
     config = chosen_config(recipe, options)
     try:
-        distillation = DistillConfig(temperature=temperature, label_share=label_share, versions=versions)
+        distillation = DistillConfig(**{name: value for name, value in given.items() if value is not None})
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    if versions and config.mixup:
+    if distillation.versions and config.mixup:
         raise click.UsageError("--mixup: not with --versions, whose blends the teachers would not see.")
-    if not label_share and options["label_smoothing"] is not None:
+    if not distillation.label_share and options["label_smoothing"] is not None:
         raise click.UsageError("--label-smoothing: has no effect with --label-share 0; leave it out.")
     start_runs(
         config,

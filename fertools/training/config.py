@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError
 from fertools.models import NETWORKS, find
+from fertools.training.options import check, choice, number, options_of, text
 
 #: The camera's degradations of a training image, in this order; training/camera.py has the strengths.
 CAMERA_KINDS = ("light", "defocus", "motion", "resolution", "noise", "jpeg")
@@ -50,30 +51,6 @@ AUGMENTATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Option:
-    """What a field of ``TrainConfig`` accepts: one of ``choices``, or a number from ``low`` to ``high``."""
-
-    text: str
-    choices: Collection[str] = ()
-    low: float | None = None
-    high: float | None = None
-
-
-def _choice(default: str, choices: Collection[str], text: str) -> Any:
-    """A field for one of ``choices``, which may grow: networks can be added."""
-    return field(default=default, metadata={"option": Option(text, choices)})
-
-
-def _number(default: float, low: float, high: float, text: str) -> Any:
-    """A field for whole numbers if ``default`` is one, else for any."""
-    return field(default=default, metadata={"option": Option(text, low=low, high=high)})
-
-
-def _text(default: str, text: str) -> Any:
-    return field(default=default, metadata={"option": Option(text)})
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides a training run besides its data. Raises ConfigError for bad values.
@@ -82,85 +59,70 @@ class TrainConfig:
     reasons and docs/ablation.md the figures.
     """
 
-    model: str = _choice("sequential", NETWORKS, "Network to train.")
-    epochs: int = _number(60, 1, 100_000, "Passes over the training images.")
-    batch_size: int = _number(128, 2, 65_536, "Images per step.")
-    optimizer: str = _choice("sgd", ("sgd", "adam", "adamw"), "Optimizer.")
-    momentum: float = _number(0.9, 0, 0.99999, "Nesterov momentum of SGD; 0 switches it off.")
-    learning_rate: float = _number(0.05, 1e-9, 100, "Peak of the learning rate.")
-    schedule: str = _choice("cosine", ("cosine", "plateau", "constant"), "Learning-rate schedule.")
+    model: str = choice("sequential", NETWORKS, "Network to train.")
+    epochs: int = number(60, 1, 100_000, "Passes over the training images.")
+    batch_size: int = number(128, 2, 65_536, "Images per step.")
+    optimizer: str = choice("sgd", ("sgd", "adam", "adamw"), "Optimizer.")
+    momentum: float = number(0.9, 0, 0.99999, "Nesterov momentum of SGD; 0 switches it off.")
+    learning_rate: float = number(0.05, 1e-9, 100, "Peak of the learning rate.")
+    schedule: str = choice("cosine", ("cosine", "plateau", "constant"), "Learning-rate schedule.")
     # As the ``decay`` of earlier versions of Keras did.
-    learning_rate_decay: float = _number(
+    learning_rate_decay: float = number(
         0.0, 0, 1, "The rate is divided by 1 + this x step; 0 switches it off."
     )
-    learning_rate_steps: str = _text(
+    learning_rate_steps: str = text(
         "", "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."
     )
-    warmup_epochs: int = _number(
+    warmup_epochs: int = number(
         3, 0, 1_000, "Epochs of linear warm-up before the cosine, at most a tenth of all."
     )
-    plateau_factor: float = _number(
+    plateau_factor: float = number(
         0.1, 1e-6, 0.999, "Factor by which the plateau schedule multiplies the learning rate."
     )
-    plateau_patience: int = _number(
+    plateau_patience: int = number(
         2, 1, 1_000, "Epochs without a lower validation loss before the plateau schedule lowers the rate."
     )
     # Each step shrinks kernels by learning rate x decay; biases and BatchNorm are left alone.
-    weight_decay: float = _number(0.004, 0, 1, "Decoupled decay of kernels; 0 switches it off.")
-    label_smoothing: float = _number(0.1, 0, 0.9, "Share of the target spread over all classes.")
-    augmentation: str = _choice("strong", AUGMENTATIONS, "Random changes of the training images.")
-    camera: float = _number(
+    weight_decay: float = number(0.004, 0, 1, "Decoupled decay of kernels; 0 switches it off.")
+    label_smoothing: float = number(0.1, 0, 0.9, "Share of the target spread over all classes.")
+    augmentation: str = choice("strong", AUGMENTATIONS, "Random changes of the training images.")
+    camera: float = number(
         0.0, 0, 1, "Share of the images degraded as by a bad camera; teachers see the originals."
     )
-    camera_kinds: str = _text(
-        ",".join(CAMERA_KINDS), "The camera's degradations to use, separated by commas."
-    )
-    camera_strength: float = _number(1.0, 0.1, 1.5, "Factor on the strength of the camera's degradations.")
-    mixup: float = _number(
+    camera_kinds: str = text(",".join(CAMERA_KINDS), "The camera's degradations to use, separated by commas.")
+    camera_strength: float = number(1.0, 0.1, 1.5, "Factor on the strength of the camera's degradations.")
+    mixup: float = number(
         0.0, 0, 10, "Mixup: blend pairs of images by shares from Beta(a, a); 0 switches it off."
     )
-    dropout_scale: float = _number(
-        0.0, 0, 1, "Factor on the network's dropout rates; 0 switches dropout off."
-    )
-    class_balance: str = _choice("none", ("none", "weights", "oversample"), "Class balancing.")
-    early_stopping: int = _number(
+    dropout_scale: float = number(0.0, 0, 1, "Factor on the network's dropout rates; 0 switches dropout off.")
+    class_balance: str = choice("none", ("none", "weights", "oversample"), "Class balancing.")
+    early_stopping: int = number(
         0, 0, 100_000, "Stop after this many epochs without a better accuracy; 0 never stops early."
     )
     # The averages are what is validated and saved. They reach back over a tenth of the run at most.
-    ema: float = _number(
+    ema: float = number(
         0.999, 0, 0.99999, "Momentum of the moving average of the weights; 0 switches it off."
     )
     # Keeps what the first weights could do while learning more (Wortsman et al. 2022, arXiv:2109.01903).
-    start_share: float = _number(
+    start_share: float = number(
         0.0,
         0,
         0.99,
         "Average the saved weights with those of --weights, which get this share; 0 is no average.",
     )
-    precision: str = _choice(
+    precision: str = choice(
         "auto",
         ("auto", "float32", "mixed_bfloat16"),
         "Arithmetic; auto is bfloat16 where it is faster than float32.",
     )
-    device: str = _choice("auto", ("auto", "cpu", "gpu"), "Where to train; auto is the GPU if there is one.")
-    devices: str = _choice(
+    device: str = choice("auto", ("auto", "cpu", "gpu"), "Where to train; auto is the GPU if there is one.")
+    devices: str = choice(
         "one", ("one", "all"), "Use one device, or split each batch over all of them (JAX only)."
     )
-    seed: int = _number(0, 0, 2**31 - 1, "Random seed.")
+    seed: int = number(0, 0, 2**31 - 1, "Random seed.")
 
     def __post_init__(self) -> None:
-        for name, option in OPTIONS.items():
-            value = getattr(self, name)
-            if option.choices and value not in tuple(option.choices):
-                raise ConfigError(f"{name}={value!r}: choose one of {', '.join(option.choices)}")
-            if option.low is None or option.high is None:
-                continue
-            whole = type(getattr(TrainConfig, name)) is int
-            if type(value) is not int and (whole or type(value) is not float):
-                raise ConfigError(f"{name}={value!r}: must be a {'whole number' if whole else 'number'}")
-            if not option.low <= value <= option.high:
-                raise ConfigError(f"{name}={value}: must lie between {option.low} and {option.high}")
-
+        check(self)
         kinds = self.camera_kinds.split(",") if isinstance(self.camera_kinds, str) else [""]
         if len(set(kinds)) < len(kinds) or not set(kinds) <= set(CAMERA_KINDS):
             raise ConfigError(
@@ -201,14 +163,10 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Rebuild a configuration from ``to_dict``'s values. Raises ConfigError for unknown fields."""
-        unknown = values.keys() - OPTIONS.keys()
+        unknown = values.keys() - options_of(cls).keys()
         if unknown:
             raise ConfigError(f"unknown training options: {', '.join(sorted(unknown))}")
         return cls(**values)
-
-
-#: Field of TrainConfig -> what it accepts.
-OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in fields(TrainConfig)}
 
 
 def idle_options(values: Mapping[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fertools import contract
 from fertools.errors import ConfigError, ModelError, RunError
 from fertools.evaluation import is_run
+from fertools.training.options import check, number
 from fertools.training.run import Run
 
 if TYPE_CHECKING:
@@ -27,18 +28,23 @@ if TYPE_CHECKING:
 class DistillConfig:
     """How the teachers' probabilities count. Raises ConfigError for bad values."""
 
-    #: Softens the probabilities of both sides before they are compared.
-    temperature: float = 1.0
-    #: Share of the loss that comes from the labels; the rest comes from the teachers.
-    label_share: float = 0.1
-    #: Augmented versions of each image, which the teachers answer once; 0 makes new ones in every step.
-    versions: int = 0
+    temperature: float = number(
+        1.0,
+        0.1,
+        100,
+        "Temperature that softens the probabilities of teachers and student before they are compared.",
+    )
+    label_share: float = number(0.1, 0, 1, "Share of the labels in the loss; the teachers have the rest.")
+    versions: int = number(
+        0,
+        0,
+        1_000,
+        "Make so many augmented versions of each image and ask the teachers once about each, in as many"
+        " epochs; later epochs reuse them. Faster with large teachers. 0 makes new ones in every step.",
+    )
 
     def __post_init__(self) -> None:
-        ranges = (("temperature", 0.1, 100.0), ("label_share", 0.0, 1.0), ("versions", 0, 1_000))
-        for name, low, high in ranges:
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name}={getattr(self, name)}: must lie between {low} and {high}")
+        check(self)
         if self.label_share == 1:
             raise ConfigError("label_share=1.0: the teachers would have no influence; use fertools train")
 
