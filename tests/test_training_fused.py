@@ -1,4 +1,4 @@
-"""BatchNormalization in one operation: it computes what Keras' own does."""
+"""The layers that TensorFlow trains faster compute what Keras' own do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ keras = import_keras()
 if keras.backend.backend() != "tensorflow":
     pytest.skip("TensorFlow's operation", allow_module_level=True)
 
-from fertools.training.network import FusedBatchNormalization, with_fused  # noqa: E402
+from fertools.training.network import (  # noqa: E402
+    FusedBatchNormalization,
+    KernelProductConv2D,
+    in_fast_layers,
+)
+from fertools.training.trainer import dtype_policy  # noqa: E402
 
 
 def trained_once(layer, inputs):
@@ -54,7 +59,7 @@ def test_computes_what_keras_does(dtype, tolerance, scale):
 def test_the_network_stays_the_same(name):
     network = build(name)
     faces = np.random.default_rng(0).uniform(size=(2, 48, 48, 1)).astype(np.float32)
-    fused = with_fused(network)
+    fused = in_fast_layers(network, on_cpu=True)
     kinds = {type(layer) for layer in fused._flatten_layers()}
     assert FusedBatchNormalization in kinds
     assert keras.layers.BatchNormalization not in kinds
@@ -70,3 +75,37 @@ def test_dense_layers_and_frozen_ones_are_keras():
     frozen.trainable = False
     images = inputs.reshape(1, 2, 2, 3)
     np.testing.assert_allclose(frozen(images, training=True), images, atol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 3), (1, 1)])
+@pytest.mark.parametrize("size", [(5, 4), (6, 7)])
+def test_the_gradient_of_a_kernel_as_a_product(kernel, size):
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    images = tf.constant(random.normal(size=(3, *size, 4)).astype(np.float32))
+    layers = [
+        kind(6, kernel, padding="same", activation="relu")
+        for kind in (KernelProductConv2D, keras.layers.Conv2D)
+    ]
+    found = []
+    for layer in layers:
+        layer.build(images.shape)
+        layer.set_weights([weights.numpy() for weights in layers[0].weights])
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images)
+            loss = tf.reduce_sum(outputs**2 * np.arange(6))
+        found.append([outputs, *tape.gradient(loss, [images, *layer.trainable_variables])])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "dtype", "count"),
+    [(True, "mixed_bfloat16", 2), (True, "float32", 0), (False, "mixed_bfloat16", 0)],
+)
+def test_products_only_where_they_are_faster(on_cpu, dtype, count):
+    with dtype_policy(dtype):
+        layers = in_fast_layers(build("sequential"), on_cpu=on_cpu)._flatten_layers()
+    assert [type(layer) for layer in layers].count(KernelProductConv2D) == count

@@ -81,18 +81,83 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         return outputs
 
 
-def with_fused(network: keras.Model) -> keras.Model:
-    """Return the same network with the same weights; on TensorFlow its BatchNormalization is fused."""
+#: The fewest filters of a convolution that becomes a ``KernelProductConv2D`` in bfloat16 on processors.
+MANY_FILTERS = 256
+
+
+class KernelProductConv2D(keras.layers.Conv2D):  # type: ignore[misc]  # Keras has no types
+    """Its parent; on TensorFlow the gradient of its kernel is one matrix product.
+
+    In bfloat16 oneDNN computes that gradient no faster than in float32, and where a layer has many filters
+    up to three times slower than the product (docs/recipe.md, Speed of training). For odd kernels, a stride
+    of 1 and padding "same" alone, see ``is_wide``.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve (batch, height, width, channels) with (rows, columns, channels, filters)."""
+        import tensorflow as tf
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def convolve(images: Any, kernel: Any) -> tuple[Any, Any]:
+            def gradients(upstream: Any) -> tuple[Any, Any]:
+                of_images = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(images),
+                    filter=kernel,
+                    out_backprop=upstream,
+                    strides=[1, 1, 1, 1],
+                    padding="SAME",
+                )
+                rows, columns, channels, filters = kernel.shape
+                _, height, width, _ = images.shape
+                around = [[0, 0], [rows // 2] * 2, [columns // 2] * 2, [0, 0]]
+                padded = tf.pad(images, around)
+                patches = tf.concat(
+                    [padded[:, y : y + height, x : x + width] for y in range(rows) for x in range(columns)],
+                    axis=3,
+                )
+                of_kernel = tf.matmul(
+                    tf.reshape(patches, (-1, rows * columns * channels)),
+                    tf.reshape(upstream, (-1, filters)),
+                    transpose_a=True,
+                )
+                return of_images, tf.reshape(of_kernel, kernel.shape)
+
+            return tf.nn.conv2d(images, kernel, 1, "SAME"), gradients
+
+        return convolve(inputs, tf.identity(ops.convert_to_tensor(kernel)))  # tensors, no variables
+
+    @staticmethod
+    def is_wide(layer: keras.layers.Layer) -> bool:
+        """Whether ``layer`` is a convolution that this one can replace, and is faster with it."""
+        return (
+            type(layer) is keras.layers.Conv2D
+            and layer.compute_dtype == "bfloat16"
+            and layer.filters >= MANY_FILTERS
+            and layer.padding == "same"
+            and layer.strides == layer.dilation_rate == (1, 1)
+            and layer.groups == 1
+            and all(size % 2 for size in layer.kernel_size)
+            and layer.data_format == "channels_last"
+        )
+
+
+def in_fast_layers(network: keras.Model, *, on_cpu: bool) -> keras.Model:
+    """Return the same network with the same weights, for TensorFlow in layers that it trains faster.
+
+    These are ``FusedBatchNormalization`` and, on processors, ``KernelProductConv2D``.
+    """
     if keras.backend.backend() != "tensorflow":
         return network
 
-    def fused(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def fast(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind = type(layer)
         if kind is keras.layers.BatchNormalization:
             kind = FusedBatchNormalization
+        elif on_cpu and KernelProductConv2D.is_wide(layer):
+            kind = KernelProductConv2D
         return kind.from_config(layer.get_config())
 
-    clone = keras.models.clone_model(network, clone_function=fused)
+    clone = keras.models.clone_model(network, clone_function=fast)
     clone.set_weights(network.get_weights())
     return clone
 

@@ -35,7 +35,7 @@ from fertools.training.comparison import history_figure
 from fertools.training.config import AUGMENTATIONS, Augmentation, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
 from fertools.training.network import IMAGES as STATISTICS_IMAGES
-from fertools.training.network import Mixup, SoftTargetLoss, Store, scale_dropout, with_fused
+from fertools.training.network import Mixup, SoftTargetLoss, Store, in_fast_layers, scale_dropout
 from fertools.training.optimizer import build_optimizer, epoch_rate, is_over
 from fertools.training.parallel import check_agreement, check_split, split_over
 from fertools.training.run import Run, best_epoch
@@ -159,7 +159,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
     with dtype_policy("float32"), split_over(config.devices, here=True):
         network = build(config.model)
     with dtype_policy(facts["precision"]):
-        trained = with_fused(build(config.model))
+        trained = in_fast_layers(build(config.model), on_cpu=facts["device"]["kind"] == "cpu")
     scale_dropout(trained, config.dropout_scale)
     batches = Batches(
         train_split,
