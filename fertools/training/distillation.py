@@ -39,8 +39,8 @@ class DistillConfig:
         0,
         0,
         1_000,
-        "Make so many augmented versions of each image and ask the teachers once about each, in as many"
-        " epochs; later epochs reuse them. Faster with large teachers. 0 makes new ones in every step.",
+        "Make this many augmented versions of each image and ask the teachers once about each, in as"
+        " many epochs; later epochs reuse them. Faster with large teachers. 0 makes new ones in every step.",
     )
 
     def __post_init__(self) -> None:
