@@ -107,24 +107,25 @@ class KernelProductConv2D(keras.layers.Conv2D):  # type: ignore[misc]  # Keras h
                     strides=[1, 1, 1, 1],
                     padding="SAME",
                 )
-                rows, columns, channels, filters = kernel.shape
-                _, height, width, _ = images.shape
-                around = [[0, 0], [rows // 2] * 2, [columns // 2] * 2, [0, 0]]
-                padded = tf.pad(images, around)
-                patches = tf.concat(
-                    [padded[:, y : y + height, x : x + width] for y in range(rows) for x in range(columns)],
-                    axis=3,
-                )
-                of_kernel = tf.matmul(
-                    tf.reshape(patches, (-1, rows * columns * channels)),
-                    tf.reshape(upstream, (-1, filters)),
-                    transpose_a=True,
-                )
-                return of_images, tf.reshape(of_kernel, kernel.shape)
+                return of_images, self._of_kernel(images, upstream)
 
             return tf.nn.conv2d(images, kernel, 1, "SAME"), gradients
 
         return convolve(inputs, tf.identity(ops.convert_to_tensor(kernel)))  # tensors, no variables
+
+    def _of_kernel(self, images: Any, upstream: Any) -> Any:
+        """Return the gradient of the kernel: the images' patches times the gradient of the outputs."""
+        import tensorflow as tf
+
+        (rows, columns), (_, height, width, channels) = self.kernel_size, images.shape
+        padded = tf.pad(images, [[0, 0], [rows // 2] * 2, [columns // 2] * 2, [0, 0]])
+        patches = [padded[:, y : y + height, x : x + width] for y in range(rows) for x in range(columns)]
+        product = tf.matmul(
+            tf.reshape(tf.concat(patches, axis=3), (-1, rows * columns * channels)),
+            tf.reshape(upstream, (-1, self.filters)),
+            transpose_a=True,
+        )
+        return tf.reshape(product, (rows, columns, channels, self.filters))
 
     @staticmethod
     def is_wide(layer: keras.layers.Layer) -> bool:
