@@ -309,6 +309,25 @@ def test_teachers_answer_each_version_once(finished, tmp_path, monkeypatch):
     assert "--versions 2" in run.facts["commands"][-1]
 
 
+def test_seeds_share_the_answers_of_the_same_teachers(finished, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        training_versions, "probabilities", lambda *args: asked.append(args[1]) or probabilities(*args)
+    )
+
+    def learn(seed, teachers):
+        options = {"distillation": DistillConfig(versions=2), "teachers": teachers}
+        settings = config(augmentation="strong", epochs=2, seed=seed)
+        return train(create(tmp_path / f"seed-{seed}", settings, **options), dataset())
+
+    one, other = (learn(seed, [finished.path]) for seed in (0, 1))
+    assert len(asked) == 2 * 2
+    assert one.answers(1) == other.answers(1)
+    assert [row.loss for row in one.history()] != [row.loss for row in other.history()]
+    learn(2, [finished.path, one.best])
+    assert len(asked) == 2 * 2 + 2 * 2 * 2
+
+
 def test_versions_are_not_blended(finished, tmp_path):
     options = {"distillation": DistillConfig(versions=2), "teachers": [finished.path]}
     with pytest.raises(ConfigError, match=r"mixup=0\.2: not with versions"):

@@ -7,18 +7,21 @@
       run.json                data source and fingerprint, versions, device
       start.keras             the network that training started from, if one was given
       teachers/1.keras ...    the networks that it learns from, if there are any
-      answers-0000.npy ...    their answers to each version of the images, with --versions
+      answers-KEY/0000.npy    their answers to a version of the images, with --versions
       history.csv             one row per finished epoch; the last row says where to resume
       last-0012.npz           weights, optimizer and averages after that row's epoch
       best.keras              float32 network of the best validation accuracy, without optimizer
       history.png             accuracy and loss, train and validation
       metrics.json            the validation split measured with best.keras; a finished run has it
+
+The runs of several seeds are folders ``seed-0``, ``seed-1`` ... in a common one, which then has the answers.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import statistics
 from collections.abc import Sequence
@@ -149,8 +152,17 @@ class Run:
         return sorted((self.path / "teachers").glob("*.keras"), key=lambda file: int(file.stem))
 
     def answers(self, version: int) -> Path:
-        """Path of the teachers' answers to a version of the images, counted from 0."""
-        return self.path / f"answers-{version:04d}.npy"
+        """Path of the teachers' answers to a version of the images, counted from 0.
+
+        Seeds share it. The key tells apart what is asked: which teachers, in which precision, which images.
+        """
+        facts = self.facts
+        teachers = [teacher["sha256"] for teacher in facts["distillation"]["teachers"]]
+        asked = [teachers, facts["precision"], facts["data"]["fingerprint"], self.config.augmentation]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        path = self.path.resolve()
+        folder = path.parent if path.name.startswith(SEED_PREFIX) else path
+        return folder / f"answers-{key}" / f"{version:04d}.npy"
 
     @property
     def finished(self) -> bool:

@@ -28,8 +28,9 @@ from fertools.training.run import Run
 class Versions(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Puts the epoch's version of the images, and the teachers' answers to it, into their stores.
 
-    The answers are kept in the run folder, so that a resumed run need not ask again; the images are made
-    anew, which takes no longer than augmenting them in the steps.
+    The answers are kept, so that a resumed run need not ask again, nor another seed (``Run.answers``): the
+    versions are the same for all seeds. The images are made anew, which takes no longer than augmenting them
+    in the steps.
 
     Arguments:
         run: the run folder.
@@ -62,7 +63,7 @@ class Versions(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take the epoch's version."""
         version = epoch % self.count
-        seed = np.random.SeedSequence([self.run.config.seed, version]).generate_state(1)[0]
+        seed = np.random.SeedSequence([0, version]).generate_state(1)[0]
         with split_over(self.run.config.devices, here=True):
             images = augmented(self.originals, self.augmentation, int(seed))
             answers = self._answers(version, images)
