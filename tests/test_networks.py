@@ -27,7 +27,7 @@ keras = import_keras()
 #: padding, copied channels, residual blocks.
 LIGHT = ("mlp", "cnn3", "shallow")
 #: Those that take up to a minute.
-SLOW = ("resnet18", "sequential", "compact", "mlp-scaled", "cnn3-sgd")
+SLOW = ("resnet18", "sequential", "compact", "large", "mlp-scaled", "cnn3-sgd")
 ALL = "FERTOOLS_TEST_ALL_NETWORKS"
 #: How far ONNX may be from Keras. Untrained, and made decisive, what so many layers round adds up.
 FLOAT = dict.fromkeys(("resnet50", "transfer-resnet50", "transfer-inceptionv3"), 2e-3)

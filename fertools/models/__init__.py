@@ -26,7 +26,7 @@ NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
         sequential.NETWORK,
-        compact.NETWORK,
+        *compact.NETWORKS,
         *mlp.NETWORKS,
         *cnn3.NETWORKS,
         shallow.NETWORK,
