@@ -154,11 +154,13 @@ class Run:
     def answers(self, version: int) -> Path:
         """Path of the teachers' answers to a version of the images, counted from 0.
 
-        Seeds share it. The key tells apart what is asked: which teachers, in which precision, which images.
+        Seeds share it. The key tells apart what is asked: which teachers, in which precision, and which
+        images, which backends augment differently.
         """
-        facts = self.facts
+        facts, augmentation = self.facts, self.config.augmentation
         teachers = [teacher["sha256"] for teacher in facts["distillation"]["teachers"]]
-        asked = [teachers, facts["precision"], facts["data"]["fingerprint"], self.config.augmentation]
+        images = [facts["data"]["fingerprint"], augmentation, facts["device"]["backend"]]
+        asked = [teachers, facts["precision"], images]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
         path = self.path.resolve()
         folder = path.parent if path.name.startswith(SEED_PREFIX) else path
