@@ -162,9 +162,13 @@ class Run:
         images = [facts["data"]["fingerprint"], augmentation, facts["device"]["backend"]]
         asked = [teachers, facts["precision"], images]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        return (self.seeds_folder or self.path) / f"answers-{key}" / f"{version:04d}.npy"
+
+    @property
+    def seeds_folder(self) -> Path | None:
+        """The common folder of the runs of several seeds, if this is one of them."""
         path = self.path.resolve()
-        folder = path.parent if path.name.startswith(SEED_PREFIX) else path
-        return folder / f"answers-{key}" / f"{version:04d}.npy"
+        return path.parent if path.name.startswith(SEED_PREFIX) else None
 
     @property
     def finished(self) -> bool:
@@ -275,10 +279,10 @@ def open_runs(path: Path) -> list[Run]:
 
 def siblings(run: Run) -> list[Run]:
     """Return the finished runs of all seeds: ``run``, and those beside it that differ only in the seed."""
-    path = run.path.resolve()
-    if not path.name.startswith(SEED_PREFIX):
+    folder = run.seeds_folder
+    if folder is None:
         return [run]
-    return [other for other in open_runs(path.parent) if other.finished and _alike(run, other)]
+    return [other for other in open_runs(folder) if other.finished and _alike(run, other)]
 
 
 def _alike(one: Run, other: Run) -> bool:
