@@ -47,6 +47,7 @@ TRAININGS = (
     Training("shallow", 30),
     Training("sequential", 20, ("--precision", "mixed_bfloat16")),
     Training("resnet18", 30, ("--precision", "mixed_bfloat16")),
+    Training("inception-resnet", 8, ("--precision", "mixed_bfloat16")),
 )
 SWEEP = (
     *("--model", "resnet18", "--recipe", RECIPE, "--precision", "mixed_bfloat16", "--epochs", "3"),
