@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from fertools import __version__
 from fertools.cli import COMMANDS, main
 from fertools.contract import INT8_FILE, LABELS, ONNX_FILE
 from fertools.runtime import Predictor
+
+COMPACT = Path(__file__).resolve().parent.parent / "exported" / "compact"
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +177,10 @@ def test_info_as_text(export, tmp_path, monkeypatch):
     assert lines["model"] == "none"
     text = run("info", "--model", export).stdout
     assert "tiny int8, 16,135 parameters" in text
-    assert "0.5 (images 100, split test)" in text
+    assert "50.00% (images 100, split test)" in text
+    text = run("info", "--model", COMPACT).stdout
+    assert "by face size" in text
+    assert "% at 24 pixels, " in text
 
 
 def test_info_warns_of_two_onnxruntimes(tmp_path, monkeypatch):

@@ -62,12 +62,19 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 def _model_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
     if model is None:
         return [("model", "none")]
-    accuracy = model["accuracy"]
-    protocol = ", ".join(f"{name} {value}" for name, value in accuracy.items() if name != "value")
-    measured = f"{accuracy['value']} ({protocol})" if "value" in accuracy else "not measured"
     return [
         ("model", f"{model['name']} {model['precision']}, {model['parameters']:,} parameters"),
-        ("  accuracy", measured),
+        *_accuracy_rows(model["accuracy"]),
         ("  file", f"{model['path']} ({model['bytes'] / 1e6:.2f} MB)"),
         ("  weights", f"sha256 {model['weights_sha256']}"),
     ]
+
+
+def _accuracy_rows(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
+    if "value" not in accuracy:
+        return [("  accuracy", "not measured")]
+    protocol = dict(accuracy)
+    value, by_size = protocol.pop("value"), protocol.pop("by_face_pixels", {})
+    told = ", ".join(f"{name} {fact}" for name, fact in protocol.items())
+    sizes = ", ".join(f"{share:.1%} at {pixels} pixels" for pixels, share in by_size.items())
+    return [("  accuracy", f"{value:.2%} ({told})"), *([("  by face size", sizes)] if sizes else [])]
