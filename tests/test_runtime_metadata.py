@@ -57,6 +57,13 @@ def test_document():
         {"parameters": 0},
         {"parameters": True},
         {"accuracy": [0.5]},
+        {"accuracy": {"split": "test"}},
+        {"accuracy": {"value": "0.5"}},
+        {"accuracy": {"value": 50}},
+        {"accuracy": {"value": float("nan")}},
+        {"accuracy": {"value": 0.5, "by_face_pixels": [0.5]}},
+        {"accuracy": {"value": 0.5, "by_face_pixels": {"small": 0.5}}},
+        {"accuracy": {"value": 0.5, "by_face_pixels": {"24": None}}},
         {"data": {"name": "drawn"}},
         {"versions": {"onnx": 1}},
         {"weights_sha256": "F" * 64},
@@ -70,7 +77,7 @@ def test_fields_are_checked(change):
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}])
 def test_what_json_cannot_hold_is_refused(value):
     with pytest.raises(ModelError, match="JSON"):
-        tiny_info(accuracy={"value": value}).to_json()
+        tiny_info(accuracy={"value": 0.5, "images": value}).to_json()
 
 
 def test_newer_schema_says_to_upgrade():

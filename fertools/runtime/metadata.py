@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from fertools.contract import BATCH_NAME, IMAGE_SIZE, INPUT_NAME, LABELS, PIXEL_MAX
 from fertools.errors import ModelError
@@ -51,7 +51,8 @@ class ModelInfo:
     labels: tuple[str, ...] = LABELS
     #: Number of parameters of the trained network.
     parameters: int
-    #: Measured accuracy and its protocol: ``{"split": "test", "images": 3589, "value": 0.66}``; may be empty.
+    #: Measured accuracy, 0 to 1, and its protocol: ``{"split": "test", "images": 3589, "value": 0.66}``,
+    #: and by the size of faces if measured: ``"by_face_pixels": {"24": 0.62}``. May be empty.
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     #: The training data: ``{"name": ..., "fingerprint": ...}``.
     data: Mapping[str, Any]
@@ -70,7 +71,11 @@ class ModelInfo:
             f"{len(LABELS)} different texts",
         )
         _require(type(self.parameters) is int and self.parameters > 0, "parameters", "a positive integer")
-        _require(_is_object(self.accuracy), "accuracy", "an object")
+        _require(
+            _is_accuracy(self.accuracy),
+            "accuracy",
+            "empty or an object with value, 0 to 1, and such values by pixels as by_face_pixels, if any",
+        )
         _require(
             _is_object(self.data) and all(_is_text(self.data.get(key)) for key in ("name", "fingerprint")),
             "data",
@@ -146,8 +151,21 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_object(value: object) -> bool:
+def _is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_accuracy(value: object) -> bool:
+    if not _is_object(value):
+        return False
+    by_size = value.get("by_face_pixels", {})
+    if not (_is_object(by_size) and all(re.fullmatch("[0-9]{1,4}", pixels) for pixels in by_size)):
+        return False
+    return not value or all(map(_is_share, [value.get("value"), *by_size.values()]))
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _no_constant(name: str) -> None:
