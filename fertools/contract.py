@@ -23,6 +23,8 @@ BATCH_NAME: Final = "batch"
 CONFIG_FILE: Final = "config.json"
 RUN_FILE: Final = "run.json"
 BEST_FILE: Final = "best.keras"
+HISTORY_FILE: Final = "history.csv"
+METRICS_FILE: Final = "metrics.json"
 #: A run with several seeds has a run folder for each; its name begins so.
 SEED_PREFIX: Final = "seed-"
 

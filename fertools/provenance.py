@@ -11,6 +11,9 @@ from typing import Any
 from fertools import contract
 from fertools.reading import read_text
 
+#: So many of a SHA-256 tell networks apart.
+DIGITS = 8
+
 
 def label(path: Path) -> str:
     """Return the name of a run, an export folder or a file: enough of its path to identify it."""
@@ -25,7 +28,8 @@ def label(path: Path) -> str:
 def train_command(name: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Return the command that makes the run ``name``, with all effective options and the version.
 
-    Later versions may have other defaults, or another meaning of an option.
+    Later versions may have other defaults, or another meaning of an option; and another network may have a
+    teacher's name by then. So a comment has the version and the first digits of the networks' weights.
 
     Arguments:
         name: the run's folder.
@@ -49,21 +53,27 @@ def train_command(name: str, options: Mapping[str, Any], facts: Mapping[str, Any
         if value != "":
             words += [f"--{option.replace('_', '-')}", str(value)]
     version = facts.get("versions", {}).get("fertools")
-    return shlex.join(words) + (f"  # fertools {version}" if version else "")
+    named = {each["name"]: each for each in [*(distillation or {}).get("teachers", []), weights] if each}
+    return _commented(
+        words,
+        *([f"fertools {version}"] if version else []),
+        *(f"{name} is {each['sha256'][:DIGITS]}" for name, each in named.items()),
+    )
 
 
 def earlier_commands(paths: Iterable[Path]) -> list[str]:
     """Return the commands that made the runs, export folders or files of either at ``paths``, each once.
 
-    Files from elsewhere have none.
+    Files from elsewhere have none, and folders whose records are damaged.
     """
     commands: dict[str, None] = {}
     for path in paths:
         folder = path if path.is_dir() else path.parent
         for name, find in ((contract.RUN_FILE, _of_run), (contract.REPORT_FILE, _of_export)):
-            if (file := folder / name).is_file():
-                facts = json.loads(read_text(file))
-                commands.update(dict.fromkeys(find(facts, label(folder))))
+            try:
+                commands.update(dict.fromkeys(find(json.loads(read_text(folder / name)), folder)))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
     return list(commands)
 
 
@@ -91,16 +101,20 @@ def _export_origins(report: Any) -> list[Any]:
     return [report["model"]["data"], *report.get("training", {}).get("other_data", ())]
 
 
-def _of_run(facts: Mapping[str, Any], name: str) -> list[str]:
-    return list(facts.get("commands", ()))
+def _of_run(facts: Any, folder: Path) -> list[str]:
+    """Return its commands; of a run that has not finished, the last tells how far it came."""
+    commands = list(facts["commands"])
+    if not (folder / contract.METRICS_FILE).is_file():
+        epochs = max(len(read_text(folder / contract.HISTORY_FILE).splitlines()) - 1, 0)
+        commands[-1] += f"{', ' if '  # ' in commands[-1] else '  # '}stopped after {epochs} epochs"
+    return commands
 
 
-def _of_export(report: Mapping[str, Any], name: str) -> list[str]:
-    """Return the commands of its run or its members, and the one that exports it as ``name``."""
-    if "training" not in report:
-        return []
-    training = report["training"]
-    return [*training["commands"], f"{export_command(training)} --out {shlex.quote(name)}"]
+def _of_export(report: Any, folder: Path) -> list[str]:
+    """Return the commands of its run or its members, and the one that makes an export of this name."""
+    training, weights = report["training"], report["model"]["weights_sha256"]
+    words = [*_export_words(training), "--out", label(folder)]
+    return [*training["commands"], _commented(words, f"weights {weights[:DIGITS]}")]
 
 
 def export_command(training: Mapping[str, Any]) -> str:
@@ -108,10 +122,18 @@ def export_command(training: Mapping[str, Any]) -> str:
 
     Other options do not change its network.
     """
+    return shlex.join(_export_words(training))
+
+
+def _export_words(training: Mapping[str, Any]) -> list[str]:
     if members := training.get("members"):
         words = ["ensemble", *(member["name"] for member in members)]
         if len({member["weight"] for member in members}) > 1:
             words += ["--weights", ",".join(f"{member['weight']:g}" for member in members)]
     else:
         words = ["export", training["run"]]
-    return shlex.join(["fertools", *words, "--data", "SRC"])
+    return ["fertools", *words, "--data", "SRC"]
+
+
+def _commented(words: Iterable[str], *facts: str) -> str:
+    return shlex.join(words) + (f"  # {', '.join(facts)}" if facts else "")

@@ -17,7 +17,7 @@ def test_a_table(tmp_path):
     result = run(tmp_path / "a", tmp_path / "b")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == compare([tmp_path / "a", tmp_path / "b"]).to_text() + "\n"
-    assert result.stderr == f"Next: fertools export {tmp_path / 'b' / 'seed-1'} --quantize\n"
+    assert result.stderr == f"Next: fertools export {tmp_path / 'b' / 'seed-1'} --quantize --out exported/b\n"
 
 
 def test_json_and_picture(tmp_path):
@@ -29,7 +29,7 @@ def test_json_and_picture(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert result.stderr.splitlines() == [
         f"The picture is in {plot}.",
-        f"Next: fertools export '{tmp_path / 'a b'}' --quantize",
+        f"Next: fertools export '{tmp_path / 'a b'}' --quantize --out 'exported/a b'",
     ]
 
 

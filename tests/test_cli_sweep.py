@@ -95,7 +95,7 @@ def test_a_failing_run_stands_in_the_table_and_stops_nothing(outcome):
     assert lines[0] == "Sweep: s, 2 runs, 0 finished before"
     assert lines[-3:] == [
         "The picture is in s/comparison.png.",
-        f"Next: fertools export s/{GOOD} --quantize",
+        f"Next: fertools export s/{GOOD} --quantize --out exported/{GOOD}",
         "1 of 2 runs failed; the same command tries them again.",
     ]
     assert (path / "comparison.png").read_bytes().startswith(b"\x89PNG")

@@ -56,7 +56,7 @@ def test_a_run():
     assert lines[3].endswith("*")
     accuracy = found.metrics["validation"]["accuracy"]
     assert lines[5] == f"Best epoch {found.metrics['best_epoch']}: validation accuracy {accuracy:.2%}"
-    assert lines[6:] == ["Next: fertools export runs/sequential-001 --quantize"]
+    assert lines[6:] == ["Next: fertools export runs/sequential-001 --quantize --out exported/sequential-001"]
     assert train("--json", "--epochs", 1).exit_code == 0
     assert Run.open(tiny_training.Path("runs/sequential-002")).finished
 
@@ -66,7 +66,7 @@ def test_json():
     document = json.loads(result.stdout)
     assert document == {"run": "a b", **Run.open(tiny_training.Path("a b")).metrics}
     assert document["best_epoch"] in (1, 2)
-    assert result.stderr.endswith("Next: fertools export 'a b' --quantize\n")
+    assert result.stderr.endswith("Next: fertools export 'a b' --quantize --out 'exported/a b'\n")
 
 
 def test_recipe_and_options_over_it():
@@ -135,7 +135,7 @@ def test_several_seeds(monkeypatch):
     best = runs[int(np.argmax(accuracies))]
     assert document["best"] == str(best.path)
     assert f"± {document['deviation']:.2%}, best {best.path}" in result.stderr
-    assert result.stderr.endswith(f"Next: fertools export {best.path} --quantize\n")
+    assert result.stderr.endswith(f"Next: fertools export {best.path} --quantize --out exported/three\n")
     assert Run.latest_finished(tiny_training.Path("runs")).path == runs[2].path
     assert run("--resume", "runs/three").stdout == "".join(f"{found.path}\n" for found in runs)
 

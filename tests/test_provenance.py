@@ -1,6 +1,8 @@
 import json
 import shlex
 
+import pytest
+
 from fertools.cli.train import chosen_config, distill
 from fertools.cli.train import command as train
 from fertools.provenance import earlier_commands, label, origins, train_command
@@ -34,15 +36,17 @@ def test_a_command_makes_the_same_configuration():
 
 def test_weights_and_teachers_are_in_it():
     facts = {
-        "weights": {"name": "run-1/best.keras"},
+        "weights": {"name": "run-1/best.keras", "sha256": "0123456789"},
         "distillation": {
             "temperature": 2.0,
             "label_share": 0.25,
             "versions": 4,
-            "teachers": [{"name": "all/seed-0"}, {"name": "all/seed-1"}],
+            "teachers": [{"name": f"all/seed-{seed}", "sha256": f"{seed}" * 64} for seed in (0, 1)],
         },
     }
-    options = given("distill", distill, train_command("student", TrainConfig().told(), facts))
+    line = train_command("student", TrainConfig().told(), facts)
+    assert line.endswith("  # all/seed-0 is 00000000, all/seed-1 is 11111111, run-1/best.keras is 01234567")
+    options = given("distill", distill, line)
     assert (options["temperature"], options["label_share"], options["versions"]) == (2.0, 0.25, 4)
     assert [str(path) for path in (*options["first"], *options["more"])] == ["all/seed-0", "all/seed-1"]
     assert str(options["weights"]) == "run-1/best.keras"
@@ -51,11 +55,11 @@ def test_weights_and_teachers_are_in_it():
 def test_the_version_and_other_data_are_in_it():
     facts = {
         "versions": {"fertools": "1.2.3"},
-        "weights": {"name": "run-1/best.keras"},
+        "weights": {"name": "run-1/best.keras", "sha256": "0123456789"},
         "other_data": [{"name": "other", "fingerprint": "0"}],
     }
     line = train_command("run", TrainConfig().told(), facts)
-    assert line.endswith("  # fertools 1.2.3")
+    assert line.endswith("  # fertools 1.2.3, run-1/best.keras is 01234567")
     assert given("train", train, line)["other_data"] is True
     assert "other_data" not in given("train", train, train_command("run", TrainConfig().told(), {}))
 
@@ -86,11 +90,31 @@ def test_what_came_before(tmp_path):
     for name, commands in (("one", ["a"]), ("two", ["a", "b"])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"commands": commands}))
+        (tmp_path / name / "metrics.json").write_text("{}")
     export = tmp_path / "export"
     export.mkdir()
-    (export / "report.json").write_text(json.dumps({"training": {"run": "two", "commands": ["a", "b"]}}))
+    report = {"model": {"weights_sha256": "ab" * 32}, "training": {"run": "two", "commands": ["a", "b"]}}
+    (export / "report.json").write_text(json.dumps(report))
     paths = [tmp_path / "two" / "best.keras", tmp_path / "one", export, tmp_path / "elsewhere.keras"]
-    assert earlier_commands(paths) == ["a", "b", "fertools export two --data SRC --out export"]
+    assert earlier_commands(paths) == [
+        "a",
+        "b",
+        "fertools export two --data SRC --out export  # weights abababab",
+    ]
+
+
+@pytest.mark.parametrize(("own", "told"), [("b", "b  # "), ("b  # fertools 1", "b  # fertools 1, ")])
+def test_a_run_that_was_stopped_came_before(tmp_path, own, told):
+    (tmp_path / "run.json").write_text(json.dumps({"commands": ["a", own]}))
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,0.5\n2,0.4\n")
+    assert earlier_commands([tmp_path / "best.keras"]) == ["a", f"{told}stopped after 2 epochs"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"commands": 3}'])
+def test_damaged_records_tell_nothing(tmp_path, text):
+    for name in ("run.json", "report.json"):
+        (tmp_path / name).write_text(text)
+    assert earlier_commands([tmp_path]) == []
 
 
 def test_an_ensemble_came_before(tmp_path):
@@ -98,7 +122,8 @@ def test_an_ensemble_came_before(tmp_path):
     members = [{"name": "one", "weight": 1.0}, {"name": "all/seed-2", "weight": 2.5}]
     training = {"members": members, "commands": ["a", "b"]}
     (tmp_path / "both").mkdir()
-    (tmp_path / "both" / "report.json").write_text(json.dumps({"training": training}))
+    report = {"model": {"weights_sha256": "ab" * 32}, "training": training}
+    (tmp_path / "both" / "report.json").write_text(json.dumps(report))
     *before, own = earlier_commands([tmp_path / "both" / "model.keras"])
     assert before == ["a", "b"]
-    assert own == "fertools ensemble one all/seed-2 --weights 1,2.5 --data SRC --out both"
+    assert own == "fertools ensemble one all/seed-2 --weights 1,2.5 --data SRC --out both  # weights abababab"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from fertools import data
-from fertools.cli.common import RUNS, emit, json_option, talk
+from fertools.cli.common import RUNS, emit, json_option, suggest_export, talk
 from fertools.errors import ConfigError, ModelError
 from fertools.runtime.location import SHIPPED, shipped_model
 from fertools.training import Run
@@ -126,7 +126,7 @@ def command(
         emit({"run": str(run.path), "model": base.model, "base": str(base.path), **change.to_dict()})
     else:
         click.echo(change.to_text())
-    talk(f"Next: fertools export {shlex.quote(str(run.path))} --quantize")
+    suggest_export(run.path)
 
 
 def _old_data(source: str | None, fingerprint: str) -> data.Dataset | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from fertools.contract import SEED_PREFIX
 from fertools.data import synthetic
 from fertools.runtime.prediction import VIEWS
 from fertools.runtime.providers import PROVIDERS
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Default folder for new runs, and where the latest run is looked for.
 RUNS = Path("runs")
+
+#: Folder of the exports.
+EXPORTED = Path("exported")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -61,6 +66,13 @@ views_option = click.option(
 def talk(message: str = "") -> None:
     """Print a message to stderr."""
     click.echo(message, err=True)
+
+
+def suggest_export(run: Path) -> None:
+    """Suggest to export ``run``, into a folder of its own: the default one may hold another model."""
+    named = run.resolve()
+    name = named.parent.name if named.name.startswith(SEED_PREFIX) else named.name
+    talk(f"Next: {shlex.join(['fertools', 'export', str(run), '--quantize', '--out', str(EXPORTED / name)])}")
 
 
 def emit(document: Any) -> None:

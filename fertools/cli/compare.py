@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fertools.cli.common import emit, json_option, talk
+from fertools.cli.common import emit, json_option, suggest_export, talk
 from fertools.training.comparison import compare
 
 if TYPE_CHECKING:
@@ -45,4 +44,4 @@ def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
     else:
         click.echo(comparison.to_text())
     if comparison.best:
-        talk(f"Next: fertools export {shlex.quote(str(comparison.best.path))} --quantize")
+        suggest_export(comparison.best.path)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fertools import data
-from fertools.cli.common import RUNS, default_source, emit, json_option, talk
+from fertools.cli.common import EXPORTED, RUNS, default_source, emit, json_option, talk
 from fertools.contract import WEB_FOLDER
 from fertools.data import Dataset
 from fertools.errors import ConfigError, RunError
@@ -27,7 +27,6 @@ from fertools.web import Page, WebConfig
 from fertools.web.onnxruntime_web import VARIABLE, VERSION
 
 #: Where exports go if --out does not say.
-EXPORTED = Path("exported")
 
 
 def export_options(function: Callable[..., None]) -> Callable[..., None]:

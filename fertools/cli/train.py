@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fertools import data
-from fertools.cli.common import RUNS, default_source, emit, json_option, talk
+from fertools.cli.common import RUNS, default_source, emit, json_option, suggest_export, talk
 from fertools.errors import ConfigError, RunError, WriteError
 from fertools.models import IMAGENET, find
 from fertools.training import RECIPES, DistillConfig, Run, TrainConfig, recipe
@@ -321,7 +321,7 @@ def _train(
             f"{len(runs)} seeds: validation accuracy {summary.mean:.2%} ± {summary.deviation:.2%},"
             f" best {best.path}"
         )
-    talk(f"Next: fertools export {shlex.quote(str(best.path))} --quantize")
+    suggest_export(best.path)
     if as_json:
         emit(document)
     else:

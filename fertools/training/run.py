@@ -29,7 +29,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fertools.contract import BEST_FILE, CONFIG_FILE, RUN_FILE, SEED_PREFIX
+from fertools.contract import (
+    BEST_FILE,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    SEED_PREFIX,
+)
 from fertools.errors import ConfigError, RunError
 from fertools.evaluation import is_run
 from fertools.files import replacing, replacing_folder, write_json
@@ -126,7 +133,7 @@ class Run:
     @classmethod
     def latest_finished(cls, root: Path) -> Run:
         """Return the run below ``root`` that finished last. Raises RunError if there is none."""
-        finished = sorted(root.glob("**/metrics.json"), key=lambda file: file.stat().st_mtime)
+        finished = sorted(root.glob(f"**/{METRICS_FILE}"), key=lambda file: file.stat().st_mtime)
         if not finished:
             raise RunError(f"no finished run under {root}/: train one with 'fertools train'")
         return cls(finished[-1].parent)
@@ -173,7 +180,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the training is finished."""
-        return (self.path / "metrics.json").is_file()
+        return (self.path / METRICS_FILE).is_file()
 
     def check_unfinished(self) -> None:
         """Raise RunError if there is nothing left to train."""
@@ -200,7 +207,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """metrics.json of a finished run."""
-        return self._json("metrics.json")
+        return self._json(METRICS_FILE)
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -216,7 +223,7 @@ class Run:
 
     def history(self) -> list[Epoch]:
         """The finished epochs, first to last. Raises RunError if history.csv is damaged."""
-        path = self.path / "history.csv"
+        path = self.path / HISTORY_FILE
         if not path.exists():
             return []
         try:
@@ -237,7 +244,7 @@ class Run:
     def commit(self, history: list[Epoch]) -> None:
         """Write the history. From here on the run resumes after its last row; older states are removed."""
         with (
-            replacing(self.path / "history.csv") as temporary,
+            replacing(self.path / HISTORY_FILE) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, list(asdict(history[-1])))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import fertools
 from fertools.backend import Device
-from fertools.contract import LABELS
+from fertools.contract import LABELS, METRICS_FILE
 from fertools.data import Dataset, Split
 from fertools.data.source import lasting
 from fertools.errors import ConfigError, MissingExtraError, ModelError, RunError
@@ -355,7 +355,7 @@ def _finish(run: Run, network: keras.Model, validation: Split) -> None:
     with split_over(run.config.devices, here=True):
         measured = evaluate(probabilities(network, validation.images), validation.labels)
     write_json(
-        run.path / "metrics.json",
+        run.path / METRICS_FILE,
         {
             "best_epoch": best_epoch(history).epoch,
             "epochs": len(history),
