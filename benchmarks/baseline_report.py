@@ -142,7 +142,7 @@ def page(baselines: Baselines) -> str:
         'Agreement is with Keras, on PrivateTest. "One answer" is the share of PrivateTest that gets the most'
         " frequent answer; the most frequent label has a quarter of the images. Where int8 has no figure, it"
         " broke a gate of the verification and was not written: another class on more than 15 of 1,000"
-        " images, or half a point of accuracy lost.",
+        " images, or half a point of accuracy lost. MB is of the int8 file, or of the ONNX file without one.",
         "",
         "| network | best epoch | PublicTest | last epoch | PrivateTest: Keras | ONNX | int8 | int8 agreement"
         " | MB | one answer |",

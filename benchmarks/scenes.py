@@ -1,6 +1,6 @@
 """Accuracy through the whole chain: faces set into scenes, found again, cut out and predicted.
 
-    python benchmarks/scenes.py fer2013.csv --detector face_detection_yunet_2023mar.onnx
+    python benchmarks/scenes.py fer2013.csv --detector YUNET.onnx
 
 Every face of the test split appears once, in a scene of 640x480 pixels with 1 to 5 faces, 48 to 200 pixels
 large (log-uniform), rotated by up to 12 degrees, with its own lighting (from 0.7 to 1.15 times as
@@ -22,6 +22,7 @@ Needs the extras ``faces`` and ``dev`` (scikit-image, scikit-learn).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import sys
 from collections.abc import Iterator
@@ -322,6 +323,10 @@ def main() -> int:
             "seed": options.seed,
             "versions": {"fertools": __version__, "opencv": cv2.__version__, "numpy": np.__version__},
             "models": {n: {"precision": p.info.precision} for n, p in predictors.items()},
+            "detector_files": {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in map(Path, options.detector)
+            },
             "detectors": [asdict(outcome) for outcome in outcomes],
         }
         files.write_json(options.json, document)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Remakes exported/compact from random weights with one command, in a checkout of the repository:
+# Trains a compact as the shipped one was trained, from random weights, in a checkout of the repository:
 #
 #     bash examples/compact_model.sh fer2013.npz
 #
 # A long training with the shipped models as teachers, a short one on a bad camera's images, the export to
 # OUT/compact. After an interruption, run it again: finished parts are kept. On one core of an AMD EPYC with
-# bfloat16 it takes an hour and three quarters. The shipped file is of seed 0 and had the models of revision
-# 69cd58d as teachers. TEACHERS, EPOCHS, CAMERA_EPOCHS and OUT are read from the environment; further
+# bfloat16 it takes an hour and three quarters. The shipped file is of seed 0, and its
+# teachers were the models of revision 69cd58d. TEACHERS, EPOCHS, CAMERA_EPOCHS and OUT are read from the environment; further
 # arguments, such as --seed 1, are passed to both trainings.
 set -euo pipefail
 

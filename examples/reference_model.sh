@@ -4,8 +4,8 @@
 #     bash examples/reference_model.sh fer2013.npz
 #
 # Trains TEACHERS networks, distills them into one, verifies it and exports it to OUT/sequential. After an
-# interruption, run it again: finished parts are kept. Meant for a GPU; on two CPU cores an epoch takes about
-# four minutes. TEACHERS, EPOCHS, MODEL and OUT are read from the environment; further arguments are passed
+# interruption, run it again: finished parts are kept. Meant for a GPU; on two CPU cores an epoch takes one
+# to two minutes. TEACHERS, EPOCHS, MODEL and OUT are read from the environment; further arguments are passed
 # to every training:
 #
 #     TEACHERS=2 EPOCHS=1 MODEL=compact OUT=/tmp/rehearsal bash examples/reference_model.sh synthetic

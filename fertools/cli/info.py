@@ -13,7 +13,7 @@ from fertools.runtime.environment import describe
 @click.command()
 @json_option
 @click.option(
-    "--model", type=click.Path(), help="Export folder, .onnx or .ort file; default: the one shipped."
+    "--model", type=click.Path(), help="Export folder, .onnx or .ort file; default: sequential, which ships."
 )
 def command(as_json: bool, model: str | None) -> None:
     """Show versions, execution providers and devices.

@@ -20,7 +20,7 @@ DATA_NOTES: Final = {
     "bb183fb6943ddf60": (
         "FER2013 (Goodfellow et al. 2013, arXiv:1307.0414): faces from a web image search of 2013, published"
         " for a contest. No explicit licence is known, and the people on the pictures were not asked: treat"
-        " models trained on it as research use. About 2,000 of its 35,887 images occur more than once, also"
+        " models trained on it as research use. 1,853 of its 35,887 images are copies of others, also"
         " across the splits (hence the de-duplicated column), 12 are blank, and human agreement with its"
         " labels is about 65 %."
     ),

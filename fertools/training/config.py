@@ -55,8 +55,8 @@ AUGMENTATIONS = {
 class TrainConfig:
     """Everything that decides a training run besides its data. Raises ConfigError for bad values.
 
-    The defaults are the recipe of the shipped reference model without its teacher; docs/recipe.md has the
-    reasons and docs/ablation.md the figures.
+    The defaults are a recipe for the reference network without a teacher; docs/recipe.md has the reasons and
+    docs/ablation.md the figures.
     """
 
     model: str = choice("sequential", NETWORKS, "Network to train.")
