@@ -22,11 +22,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from fertools.backend import BFLOAT16_FLAGS
 from fertools.data import synthetic
 from fertools.processor import processor
 
 #: The instruction sets that decide the speed.
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 ISA_FLAGS = BFLOAT16_FLAGS | {"avx2", "avx512f", "avx512_vnni", "asimd"}
 
 #: Steps at the start that are not counted: compilation and first memory allocations.

@@ -61,12 +61,14 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; it replaces the folder ``path`` if the block succeeds.
 
-    An existing ``path`` is moved aside and removed once the new one is in place.
+    An existing ``path`` is moved aside and removed once the new one is in place; a link stays, and the folder
+    that it leads to is replaced.
 
     Raises:
         WriteError: for any OSError, of the block too.
     """
     with telling(path):
+        path = path.resolve()
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +93,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
     with replacing(path) as temporary:
-        # The text may hold file names that are not valid Unicode.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        # The text may hold file names that are not valid Unicode. Newlines are the same on every system.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -36,7 +36,7 @@ def peak_memory() -> int | None:
     if sys.platform == "linux":
         # Not getrusage: its maximum includes the process image before exec.
         with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+            return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")), None)
     if sys.platform == "darwin":
         import resource
 

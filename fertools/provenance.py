@@ -72,7 +72,7 @@ def earlier_commands(paths: Iterable[Path]) -> list[str]:
         for name, find in ((contract.RUN_FILE, _of_run), (contract.REPORT_FILE, _of_export)):
             try:
                 commands.update(dict.fromkeys(find(json.loads(read_text(folder / name)), folder)))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, LookupError, TypeError):
                 continue
     return list(commands)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,10 @@ def test_it_learns_the_new_and_keeps_the_old(
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     if with_old_data:
+        shutil.rmtree(tmp_path / "run")
+        again = CliRunner().invoke(main, arguments)
+        assert again.exit_code == 1
+        assert f"{tmp_path / 'run-data.npz'}: already exists, and would be replaced" in again.stderr
         assert found["new"]["after"] - found["new"]["before"] >= 0.10
         assert found["old"]["before"] - found["old"]["after"] <= 0.02
     else:

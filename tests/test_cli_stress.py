@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -75,6 +76,7 @@ def test_stress_means_and_pairs(faces):
 
     found = stress({"one": remembers, "other": guesses}, dataset)
     one = found["one"]
+    assert dataclasses.replace(one, changes=()).by_face_pixels == {}
     assert one.clean == 1
     assert one.mean < 0.5
     assert one.points_lost == pytest.approx(100 * (1 - one.mean))

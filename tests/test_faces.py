@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,9 @@ from tiny_model import tiny_export
 
 from fertools.cli import main
 from fertools.contract import LABELS
-from fertools.errors import ConfigError, ImageError, ModelError
+from fertools.errors import ConfigError, ImageError, MissingExtraError, ModelError
 from fertools.faces import Detection, FaceFinder, draw
-from fertools.faces.detectors import YuNet, merge
+from fertools.faces.detectors import Haar, YuNet, merge
 from fertools.faces.framing import CLOSE_TEMPLATE, CLOSER, TEMPLATE, Frame
 from fertools.faces.picture import Picture
 from fertools.runtime import Predictor, to_face
@@ -199,6 +200,24 @@ def test_min_confidence(portrait, yunet):
     assert FaceFinder("haar", min_confidence=1).find(portrait) == []
 
 
+def test_a_low_min_confidence_lets_doubtful_boxes_through(portrait, monkeypatch):
+    monkeypatch.setattr(Haar, "MIDDLE", 100.0)  # every box is doubtful
+    assert FaceFinder("haar").find(portrait) == []
+    assert FaceFinder("haar", min_confidence=0).find(portrait)
+
+
+def test_an_opencv_without_cascades_is_explained(monkeypatch):
+    monkeypatch.delattr("cv2.data")
+    with pytest.raises(MissingExtraError, match="without cascades"):
+        FaceFinder("haar")
+
+
+def test_a_cascade_that_cannot_be_read_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("cv2.data.haarcascades", f"{tmp_path}/")
+    with pytest.raises(ConfigError, match=r"haarcascade_frontalface_default\.xml: OpenCV cannot read"):
+        FaceFinder("haar")
+
+
 def test_shared_by_threads_and_pickled(finder, portrait):
     from concurrent.futures import ThreadPoolExecutor
 
@@ -281,7 +300,7 @@ def test_a_frame_outside_is_none():
     assert Frame(-10 - 10j, 20 + 0j).crop(picture) is not None
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(10))
 def test_parts_are_those_of_the_upright_picture(orientation):
     pixels = np.random.default_rng(0).integers(0, 256, (150, 220, 3), dtype=np.uint8)
     exif = Image.Exif()
@@ -294,6 +313,16 @@ def test_parts_are_those_of_the_upright_picture(orientation):
     assert np.array_equal(picture.part(-5, -5, 999, 999), upright)
     reduced = np.asarray(Image.fromarray(upright).reduce(2))
     assert np.array_equal(picture.part(0, 0, picture.width, picture.height, 2), reduced)
+
+
+@pytest.mark.parametrize("kind", [1, 2, 7])
+def test_an_orientation_of_another_type_is_no_turn(kind):
+    """As BYTE, ASCII and UNDEFINED, where the standard has SHORT."""
+    entry = struct.pack("<HHI4s", 0x0112, kind, 1 if kind == 1 else 2, b"6\0\0\0")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    picture = Picture(encoded(Image.fromarray(np.zeros((60, 90), np.uint8)), exif=exif))
+    assert (picture.width, picture.height) == (90, 60)
+    assert picture.part(0, 0, 90, 60).shape == (60, 90, 3)
 
 
 def test_unusable_pictures_are_named(haar, tmp_path):

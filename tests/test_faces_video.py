@@ -120,6 +120,16 @@ def test_a_face_that_is_gone_is_not_told_of_and_comes_back_as_itself(export):
     assert told[25:] == [[1]] * 15
 
 
+@pytest.mark.parametrize(("rate", "every"), [(3, 5), (25, 30)])
+def test_a_track_outlives_the_time_between_two_searches(export, rate, every):
+    pictures = frames(60)
+    index = 0
+    finder = FaceFinder(lambda pixels: [(FACE[0] + index, *FACE[1:])])
+    tracker = Tracker(finder, Predictor(export), every=every)
+    for index in range(60):
+        assert [face.track for face in tracker.update(index / rate, pictures[index])] == [1]
+
+
 def test_after_more_than_a_second_it_is_a_new_face(export):
     pictures = frames(60)
     index = 0
@@ -210,6 +220,11 @@ def test_senseless_arguments(export, arguments):
 
 
 # Sources
+
+
+def test_a_number_that_no_camera_has():
+    with pytest.raises(DataError, match="camera 99999999999: there is none"):
+        Video("99999999999")
 
 
 def test_every_frame_of_a_file_with_its_time(video):

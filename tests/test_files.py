@@ -80,6 +80,16 @@ def test_replacing_folder(tmp_path):
         assert names(path.parent) == ["export"]
 
 
+def test_replacing_folder_leaves_a_link_to_it(tmp_path):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "link").symlink_to("export")
+    with replacing_folder(tmp_path / "link") as temporary:
+        (temporary / "file").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "export" / "file").read_text() == "new"
+    assert names(tmp_path) == ["export", "link"]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_replacing_folder_keeps_the_earlier_one_if_the_block_raises(tmp_path, error):
     path = tmp_path / "export"

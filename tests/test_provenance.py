@@ -110,10 +110,11 @@ def test_a_run_that_was_stopped_came_before(tmp_path, own, told):
     assert earlier_commands([tmp_path / "best.keras"]) == ["a", f"{told}stopped after 2 epochs"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"commands": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"commands": 3}', '{"commands": []}'])
 def test_damaged_records_tell_nothing(tmp_path, text):
     for name in ("run.json", "report.json"):
         (tmp_path / name).write_text(text)
+    (tmp_path / "history.csv").write_text("epoch\n")
     assert earlier_commands([tmp_path]) == []
 
 

@@ -94,6 +94,22 @@ def test_unreadable_files_do_not_stop_the_others(export, faces, tmp_path):
     ]
 
 
+def test_what_is_hidden_in_a_folder_is_left_out(export, faces, tmp_path):
+    for name in ("a.png", ".b.png", ".thumbs/c.png", "sub/d.png"):
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / name).write_bytes(Path(faces[0]).read_bytes())
+    result = run("predict", tmp_path / "all", "--model", export, "--json")
+    assert [Path(item["file"]).name for item in json.loads(result.stdout)] == ["a.png", "d.png"]
+
+
+def test_damaged_files_that_pillow_raises_anything_for(export, tmp_path):
+    (tmp_path / "a.dds").write_bytes(b"DDS " + (124).to_bytes(4, "little") + bytes(120) + b"junk")
+    result = run("predict", tmp_path / "a.dds", "--model", export)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_more_files_than_a_batch(export, faces):
     result = run("predict", *[faces[0], "missing.png"] * 100, "--model", export, "--json")
     documents = json.loads(result.stdout)

@@ -86,11 +86,21 @@ def test_no_run(tmp_path):
 def test_finished(run):
     with pytest.raises(RunError, match=r"metrics.json: missing; resume the run"):
         run.metrics  # noqa: B018
-    (run.path / "metrics.json").write_text('{"best_epoch": 3}')
+    metrics = {"best_epoch": 3, "epochs": 4, "seconds": 5.0, "validation": {"accuracy": 0.5}}
+    (run.path / "metrics.json").write_text(json.dumps(metrics))
     assert run.finished
-    assert run.metrics == {"best_epoch": 3}
+    assert run.metrics == metrics
     with pytest.raises(RunError, match="this run is finished; nothing to resume"):
         run.check_unfinished()
+
+
+@pytest.mark.parametrize("change", [{"epochs": None}, {"validation": None}, {"validation": {}}])
+def test_incomplete_metrics(run, change):
+    metrics = {"best_epoch": 3, "epochs": 4, "seconds": 5.0, "validation": {"accuracy": 0.5}} | change
+    metrics = {key: value for key, value in metrics.items() if value is not None}
+    (run.path / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(RunError, match=r"metrics\.json: incomplete; remove it and resume"):
+        run.metrics  # noqa: B018
 
 
 def test_latest_finished(tmp_path):

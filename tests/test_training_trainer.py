@@ -304,8 +304,9 @@ def test_teachers_answer_each_version_once(finished, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(run, dataset(), observer=Stop(2))
     run.answers(0).write_bytes(b"damaged")
+    run.answers(1).write_bytes(b"")
     assert_same(train(run, dataset()), straight)
-    assert len(asked) == 2 * 2 * 2 + 2
+    assert len(asked) == 2 * 2 * 2 + 2 * 2
     assert "--versions 2" in run.facts["commands"][-1]
 
 

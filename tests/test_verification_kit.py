@@ -120,6 +120,20 @@ def test_altered_images_are_refused(kit: Path, tmp_path: Path) -> None:
     assert done.stderr == "Error: images.u8: altered or cut short; copy the kit again\n"
 
 
+@pytest.mark.parametrize("name", ["kit.json", "images.u8", f"{ONNX_FILE}.f32"])
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_an_incomplete_kit_is_one_line(kit: Path, tmp_path: Path, name: str, content: bytes | None) -> None:
+    copy = shutil.copytree(kit, tmp_path / "kit")
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_bytes(content)
+    done = run(copy, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {name}: ")
+    assert done.stderr.endswith("; copy the kit again\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_device_that_answers_otherwise_breaks_the_gate(export: Path, result: Path, tmp_path: Path) -> None:
     import base64
 

@@ -164,6 +164,11 @@ def test_a_page_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     assert "holds other things than a page" in one_line(web("--out", tmp_path / "mine"))
     assert files_of(tmp_path / "mine") == {"notes.txt"}
+    (out / "licences" / "mine.txt").write_text("mine")
+    assert "holds other things than a page (licences/mine.txt)" in one_line(web("--out", out))
+    (out / PAGE_FILE).write_text("{}")
+    assert "holds other things than a page" in one_line(web("--out", out))
+    assert (out / "licences" / "mine.txt").read_text() == "mine"
     (tmp_path / "file").write_text("")
     assert "is a file" in one_line(web("--out", tmp_path / "file"))
 
@@ -176,6 +181,9 @@ def test_unusable_models_and_detectors(tmp_path: Path, fake_yunet: Path) -> None
     assert "no such model" in one_line(web(tmp_path / "nowhere"))
     assert "has no float32 model" in one_line(web(tiny, "--precision", "float32", "--out", tmp_path / "out"))
     assert "not a model exported by fertools" in one_line(web(text, "--out", tmp_path / "out"))
+    file = tiny / "model.int8.onnx"
+    wrong = one_line(web(file, "--precision", "float32", "--out", tmp_path / "out"))
+    assert "its precision is int8, not float32" in wrong
     assert "No such file" in one_line(web("--detector", tmp_path / "no.onnx", "--out", tmp_path / "out"))
     assert "not an ONNX file" in one_line(web("--detector", text, "--out", tmp_path / "out"))
     assert "not a YuNet" in one_line(web("--detector", tiny / "model.int8.onnx", "--out", tmp_path / "out"))

@@ -26,7 +26,12 @@ def told_run(path, accuracies=(), losses=None, *, config=None, finished=True, se
     if rows:
         run.commit(rows)
     if finished:
-        write_json(path / "metrics.json", {"validation": {"accuracy": max(accuracies)}})
+        told = {
+            "best_epoch": int(np.argmax(accuracies)) + 1,
+            "epochs": len(rows),
+            "seconds": seconds * len(rows),
+        }
+        write_json(path / "metrics.json", told | {"validation": {"accuracy": max(accuracies)}})
     return run
 
 

@@ -22,13 +22,13 @@ from fertools.memory import peak_memory
 from fertools.runtime import Predictor
 import numpy
 path, threads = sys.argv[1], int(sys.argv[2])
-Predictor(path, threads=threads).probabilities(numpy.zeros((1, 48, 48), numpy.uint8))
+Predictor(path, providers="cpu", threads=threads).probabilities(numpy.zeros((1, 48, 48), numpy.uint8))
 print(json.dumps(peak_memory()), flush=True)
 """
 
 
 def first_prediction(file: Path, threads: int, tries: int = TRIES) -> tuple[float, int | None]:
-    """Median seconds from the start of a process to its first prediction, and its peak memory in bytes.
+    """Median seconds until a new process has predicted an image on the CPU, and its peak memory in bytes.
 
     Raises:
         ModelError: the file cannot be used.

@@ -10,7 +10,7 @@ import click
 
 from fertools import data
 from fertools.cli.common import RUNS, emit, json_option, suggest_export, talk
-from fertools.errors import ConfigError, ModelError
+from fertools.errors import ConfigError, ModelError, RunError
 from fertools.runtime.location import SHIPPED, shipped_model
 from fertools.training import Run
 from fertools.training.adaptation import (
@@ -83,6 +83,9 @@ def command(
         raise click.UsageError(str(error)) from error
     path = out or Run.next_path(RUNS, "adapted")
     Run.check_free(path)
+    mixture = path.with_name(f"{path.name}-data.npz")
+    if old_data is not None and mixture.exists():
+        raise RunError(f"{mixture}: already exists, and would be replaced; choose another folder with --out")
     new = data.load(source)
     check_enough(new)
     old = _old_data(old_data, base.fingerprint)
@@ -95,26 +98,31 @@ def command(
     from fertools.training.trainer import new_run
 
     if old is None:
-        dataset, place = new, os.path.abspath(source)
+        dataset, place = new, source
         talk(f"Data: {new.name}; {base.path} teaches beside its labels.")
     else:
         dataset = rehearsed(new, old, seed)
         # Kept beside the run, because an export reads it again.
-        place = os.path.abspath(path.with_name(f"{path.name}-data.npz"))
-        data.write(dataset, place, overwrite=True)
+        place = str(mixture)
+        data.write(dataset, place)
         dataset = data.load(place)
         talk(f"Data: {new.name}, {dataset.counts['train']:,} train images with those of {old.name}: {place}")
-    run = new_run(
-        path,
-        config,
-        dataset,
-        place,
-        device,
-        base.weights,
-        None if old is not None else TEACHING,
-        () if old is not None else (base.path,),
-        other_data=True,
-    )
+    try:
+        run = new_run(
+            path,
+            config,
+            dataset,
+            place,
+            device,
+            base.weights,
+            None if old is not None else TEACHING,
+            () if old is not None else (base.path,),
+            other_data=True,
+        )
+    except BaseException:  # Ctrl-C too: without a run the mixture is of no use, and in the way
+        if old is not None:
+            mixture.unlink(missing_ok=True)
+        raise
     talk(f"Run: {run.path}, on {device.kind}, {device.name}, {run.facts['precision']}")
     try:
         train_with_progress(run, dataset)

@@ -26,8 +26,6 @@ from fertools.verification import BrokenGateError
 from fertools.web import Page, WebConfig
 from fertools.web.onnxruntime_web import VARIABLE, VERSION
 
-#: Where exports go if --out does not say.
-
 
 def export_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of an export, apart from what is exported.

@@ -157,8 +157,5 @@ def _write(path: str, place: Path, faces: Sequence[Face], predictions: Sequence[
 
     picture = draw(path, [*map(mark, faces, predictions)])
     kind = "PNG" if place.suffix.lower() == ".png" else "JPEG"
-    try:
-        with files.replacing(place) as temporary:
-            picture.save(temporary, format=kind, **({"quality": 90} if kind == "JPEG" else {}))
-    except OSError as error:
-        raise ConfigError(f"{place}: cannot be written ({error.strerror}); name another folder") from error
+    with files.replacing(place) as temporary:
+        picture.save(temporary, format=kind, **({"quality": 90} if kind == "JPEG" else {}))

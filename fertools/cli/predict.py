@@ -113,12 +113,16 @@ def command(
 
 
 def _files(image: str) -> list[tuple[str, ImageError | None]]:
-    """Return the image files that an argument names, sorted; hidden files of a folder are left out."""
+    """Return the image files that an argument names, sorted; what is hidden in a folder is left out."""
     folder = Path(image)
     if not folder.is_dir():
         return [(image, None)]
     found = sorted(
-        path for path in folder.rglob("[!.]*") if path.suffix.lower() in PICTURES and path.is_file()
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
     if not found:
         return [(image, ImageError(f"{image}: there are no image files in this folder"))]
@@ -133,7 +137,7 @@ def _hint(paths: Iterable[str]) -> None:
         try:
             with open_regular(Path(path)) as file, Image.open(file) as image:
                 sides = sorted(image.size)
-        except (OSError, ValueError, Image.DecompressionBombError, SyntaxError):
+        except Exception:  # Pillow's readers of damaged files raise nearly anything
             continue  # decoding it later says what is wrong
         if sides[0] >= LARGE_CROP and sides[1] > FAR_FROM_SQUARE * sides[0]:
             talk(

@@ -11,7 +11,6 @@ import click
 
 from fertools import data
 from fertools.cli.common import default_source, emit, json_option, precision_option, talk
-from fertools.errors import DataError
 from fertools.evaluation import open_network
 from fertools.evaluation.stress import Stress, stress
 from fertools.tables import text_table
@@ -58,10 +57,7 @@ def command(
         from fertools.evaluation.confusion import stress_figure
 
         title = f"{model.resolve().name}, {found.data}, {found.split} split, {found.images:,} images"
-        try:
-            stress_figure(found, plot, title)
-        except OSError as error:
-            raise DataError(f"{plot}: cannot be written ({error.strerror}); choose another name") from error
+        stress_figure(found, plot, title)
         talk(f"Wrote {plot}.")
     if as_json:
         emit({"model": str(model), **found.to_dict()})

@@ -21,7 +21,7 @@ from fertools import files
 from fertools.cli.common import model_option, precision_option, talk
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option
 from fertools.contract import LABELS
-from fertools.errors import ConfigError, DataError
+from fertools.errors import DataError
 
 if TYPE_CHECKING:
     from fertools.faces import TrackedFace, Video
@@ -242,7 +242,7 @@ class _Drawing:
 
 @contextmanager
 def _table(path: Path) -> Iterator[_Table]:
-    with _file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         yield _Table(csv.writer(file))
 
 
@@ -250,24 +250,12 @@ def _table(path: Path) -> Iterator[_Table]:
 def _drawing(path: Path, video: Video) -> Iterator[_Drawing]:
     from fertools.faces.video import Writer
 
-    with _file(path) as temporary:
+    with files.replacing(path) as temporary:
         writer = Writer(temporary, video.size, video.rate)
         try:
             yield _Drawing(writer)
         finally:
             writer.close()
-
-
-@contextmanager
-def _file(path: Path) -> Iterator[Path]:
-    """As ``files.replacing``, with one line for an error of the file system."""
-    try:
-        with files.replacing(path) as temporary:
-            yield temporary
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @contextmanager

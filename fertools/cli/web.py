@@ -29,10 +29,10 @@ def command(model: str, out: Path, precision: str, web: WebConfig, as_json: bool
     MODEL is an export folder, an .onnx file, or a model that ships: compact (the default) or sequential. The
     page needs a static web server and nothing else; pictures never leave the browser.
     """
-    path, _ = find_model(model, precision)
+    path, wanted = find_model(model, precision)
     check_replaceable(out)
     parts = gather(web, say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."))
-    page = write_page(parts, path, out)
+    page = write_page(parts, path, out, wanted or "auto")
     if as_json:
         emit({"folder": str(out), "model": path.name, "bytes": {"ours": page.ours, "others": page.others}})
     serve_hint(out, page)

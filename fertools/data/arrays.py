@@ -44,6 +44,18 @@ def load(path: Path) -> dict[str, Array]:
         ) from error
 
 
+def load_one(path: Path) -> Array:
+    """Read the array of an .npy file.
+
+    Raises:
+        DataError: as ``load``, or the file is an .npz file by another name.
+    """
+    loaded = load(path)
+    if "" not in loaded:
+        raise DataError(f"{path}: an .npz file with the arrays {', '.join(loaded)}; rename it to .npz")
+    return loaded[""]
+
+
 def _array(entry: object, name: str) -> Array:
     """Return an entry of an archive; numpy returns bytes for one that is not an array."""
     if not isinstance(entry, np.ndarray):

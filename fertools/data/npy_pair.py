@@ -25,7 +25,7 @@ def read(path: Path, seed: int) -> Dataset:
     """
     folder = path if path.is_dir() else path.parent
     stored = {
-        other: arrays.load(other)[""]
+        other: arrays.load_one(other)
         for other in sorted(folder.iterdir())
         if other.suffix.lower() == ".npy" and not other.name.startswith(".")
     }

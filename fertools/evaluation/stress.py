@@ -248,8 +248,13 @@ class Stress:
 
     @property
     def by_face_pixels(self) -> dict[str, float]:
-        """Accuracy by how many pixels a face is across before it is scaled to 48, as a share."""
-        small = self.of("small face")
+        """Accuracy by how many pixels a face is across before it is scaled to 48, as a share.
+
+        Empty if small faces were not among the changes.
+        """
+        small = next((change for change in self.changes if change.name == "small face"), None)
+        if small is None:
+            return {}
         sizes = (IMAGE_SIZE, *small.severities)
         return {
             f"{size:g}": value for size, value in zip(sizes, (self.clean, *small.accuracies), strict=True)

@@ -163,8 +163,7 @@ def _export(
         if broken := [gate for gate in judged if gate.state is State.BROKEN]:
             raise BrokenGateError(broken, f"nothing written to {folder}: on the validation split ")
     info = _info(subject, network)
-    # Resolved, so that a link to a folder stays a link.
-    with replacing_folder(folder.resolve()) as temporary:
+    with replacing_folder(folder) as temporary:
         network.save(temporary / contract.KERAS_FILE)
         write_text(temporary / contract.ARCHITECTURE_FILE, network.to_json(indent=2) + "\n")
         # Measured twice, because the files contain their accuracy: what ships is what was verified, byte for

@@ -50,7 +50,9 @@ def write_ort(folder: Path, models: Mapping[str, bytes]) -> None:
             (folder / file.name).write_bytes(add_checksum(file.read_bytes()))
         operators = (work / OPERATORS_FILE).read_text(encoding="utf-8")
         # The converter writes the paths of its input files into it.
-        (folder / OPERATORS_FILE).write_text(operators.replace(f"{work}{os.sep}", ""), encoding="utf-8")
+        (folder / OPERATORS_FILE).write_text(
+            operators.replace(f"{work}{os.sep}", ""), encoding="utf-8", newline="\n"
+        )
 
 
 def _convert(folder: Path) -> None:

@@ -57,7 +57,8 @@ class Haar:
     faces to which boxes were faces (``benchmarks/scenes.py --fit-haar``).
 
     Raises:
-        MissingExtraError: there is no OpenCV, or OpenCV 5, which has no cascades.
+        MissingExtraError: there is no OpenCV, or one without cascades, such as OpenCV 5.
+        ConfigError: OpenCV cannot read its own cascade, e.g. in a folder whose name is not ASCII on Windows.
     """
 
     #: Default of ``FaceFinder``.
@@ -72,8 +73,15 @@ class Haar:
         cv2 = opencv()
         if not hasattr(cv2, "CascadeClassifier"):
             raise MissingExtraError("opencv-python-headless 4 (5 has no cascades)", "faces")
+        if not hasattr(cv2, "data"):  # as in OpenCV of a Linux distribution
+            raise MissingExtraError("opencv-python-headless 4 (this one is without cascades)", "faces")
         self.min_confidence = min_confidence
-        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+        file = cv2.data.haarcascades + "haarcascade_frontalface_default.xml"
+        self._cascade = cv2.CascadeClassifier(file)
+        if self._cascade.empty():
+            raise ConfigError(
+                f"{file}: OpenCV cannot read this cascade; name the ONNX file of a YuNet instead"
+            )
 
     def __call__(self, pixels: Pixels) -> list[Detection]:
         """Faces of uint8 (h, w, 3), RGB, whose boxes are at least 24 pixels wide."""

@@ -98,7 +98,8 @@ class FaceFinder:
             #: Name of the detector, for reports: ``"haar"``, ``"yunet"`` or the name of the callable.
             self.name = getattr(detector, "__name__", type(detector).__name__)
         elif detector == HAAR:
-            self._detect, usual, self.name = Haar(), Haar.MIN_CONFIDENCE, HAAR
+            usual, self.name = Haar.MIN_CONFIDENCE, HAAR
+            self._detect = Haar(usual if min_confidence is None else min_confidence)
         else:
             usual, self.name = YuNet.MIN_CONFIDENCE, YuNet.name
             self._detect = YuNet(detector, usual if min_confidence is None else min_confidence)

@@ -65,7 +65,9 @@ class Picture:
             )
         self._pixels, self.name = load(image)
         with explaining(self.name):
-            self._turn = self._pixels.getexif().get(_ORIENTATION, 1)
+            turn = self._pixels.getexif().get(_ORIENTATION)
+        # Anything may be written there; what is no turn is ignored, as Pillow's exif_transpose does.
+        self._turn = turn if isinstance(turn, int) and turn in _TURNS else 1
         self.width, self.height = self._pixels.size
         if self._turn >= 5:
             self.width, self.height = self.height, self.width

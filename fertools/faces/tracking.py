@@ -87,9 +87,9 @@ class Tracker:
 
     The finder looks for faces in every ``every``-th frame. In between, a grid of points in each face is
     followed by optical flow (Lucas and Kanade, with pyramids) and moves, scales and turns its frame. A face
-    that the finder no longer sees is followed for at most ``memory`` seconds, and not reported once its
-    points are lost; if it returns within that time, it keeps its number. The probabilities are an exponential
-    mean over time.
+    that the finder no longer sees is followed for ``memory`` seconds, up to the next search, and not reported
+    once its points are lost; if it returns within that time, it keeps its number. The probabilities are an
+    exponential mean over time.
 
     Arguments:
         finder: finds the faces.
@@ -146,8 +146,9 @@ class Tracker:
         picture = Picture(pixels)
         if self._frames % self.every == 0:
             self._assign(self.finder.find(pixels), time)
+            # Only now: between two searches no face can be seen again, however long that takes.
+            self._tracks = [track for track in self._tracks if time - track.seen <= self.memory]
         self._frames += 1
-        self._tracks = [track for track in self._tracks if time - track.seen <= self.memory]
         return [*self._answers(picture, time)]
 
     def _assign(self, faces: list[Face], time: float) -> None:

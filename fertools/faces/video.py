@@ -169,6 +169,8 @@ class Video:
         try:
             capture = cv2.VideoCapture(int(source) if camera else source)
             first = capture.read()[1] if capture.isOpened() else None
+        except (cv2.error, OverflowError) as error:  # a number that no camera can have
+            raise DataError(f"camera {source}: there is none") from error
         finally:
             cv2.utils.logging.setLogLevel(level)
         if first is None:

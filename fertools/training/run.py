@@ -53,6 +53,9 @@ SCHEMA_VERSION = 1
 FACTS = {"data", "device", "precision", "versions", "commands"}
 DATA_FACTS = {"source", "name", "fingerprint"}
 
+#: Fields of metrics.json.
+METRICS = {"best_epoch", "epochs", "seconds", "validation"}
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -98,7 +101,7 @@ class Run:
             WriteError: it cannot be written.
         """
         cls.check_free(path)
-        with replacing_folder(path.resolve()) as folder:  # resolved, so that a link to a folder stays a link
+        with replacing_folder(path) as folder:
             made = cls(folder)
             if start is not None:
                 start.save(made.start)
@@ -206,8 +209,12 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """metrics.json of a finished run."""
-        return self._json(METRICS_FILE)
+        """metrics.json of a finished run. Raises RunError if it is damaged."""
+        metrics = self._json(METRICS_FILE)
+        validation = metrics.get("validation")
+        if METRICS - metrics.keys() or not isinstance(validation, dict) or "accuracy" not in validation:
+            raise RunError(f"{self.path / METRICS_FILE}: incomplete; remove it and resume the run")
+        return metrics
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -77,7 +77,7 @@ class Versions(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             kept: NDArray[np.float32] = np.load(file, allow_pickle=False)
             if kept.shape == (len(images), len(LABELS)):
                 return kept
-        except (OSError, ValueError):  # missing, or damaged: ask again
+        except (OSError, ValueError, EOFError):  # missing, or damaged: ask again
             pass
         views = (images, images[:, :, ::-1])
         asked = [probabilities(teacher, view) for teacher in self.teachers for view in views]

@@ -72,14 +72,17 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
         import onnxruntime
     except ImportError as error:
         raise CheckError(f"{error.name} is missing: pip install numpy onnxruntime") from error
-    text = (kit / "kit.json").read_bytes()
-    facts = json.loads(text)
+    text = read(kit, "kit.json")
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise CheckError("kit.json: altered or cut short; copy the kit again") from error
     if facts["schema"] != SCHEMA:
         raise CheckError(
             f"the kit has schema {facts['schema']} and this script reads {SCHEMA}: use the kit's own"
         )
     size = facts["images"]["size"]
-    pixels = (kit / "images.u8").read_bytes()
+    pixels = read(kit, "images.u8")
     if hashlib.sha256(pixels).hexdigest() != facts["images"]["sha256"]:
         raise CheckError("images.u8: altered or cut short; copy the kit again")
     images = np.frombuffer(pixels, np.uint8).reshape(-1, size, size, 1)
@@ -87,7 +90,10 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
     for fact in facts["files"]:
         path = files / fact["file"]
         session = open_session(onnxruntime, path, fact, facts, provider, threads)
-        expected = np.fromfile(kit / fact["expected"], "<f4").reshape(len(images), -1)
+        answers_there = read(kit, fact["expected"])
+        if len(answers_there) != len(images) * len(facts["labels"]) * 4:
+            raise CheckError(f"{fact['expected']}: altered or cut short; copy the kit again")
+        expected = np.frombuffer(answers_there, "<f4").reshape(len(images), -1)
         milliseconds, found = [], []
         for number, image in enumerate([images[0]] * WARM_UP + list(images)):
             start = time.perf_counter()
@@ -119,6 +125,14 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
         "threads": threads,
         "files": rows,
     }
+
+
+def read(kit: Path, name: str) -> bytes:
+    """The content of a file of the kit."""
+    try:
+        return (kit / name).read_bytes()
+    except OSError as error:
+        raise CheckError(f"{name}: cannot be read ({error.strerror}); copy the kit again") from error
 
 
 def open_session(

@@ -14,6 +14,7 @@ from fertools.export.card import data_note, limits
 from fertools.faces.detectors import YuNet
 from fertools.faces.framing import CLOSE_TEMPLATE
 from fertools.files import replacing_folder
+from fertools.reading import read_text
 from fertools.runtime import Predictor
 from fertools.runtime.session import load_onnxruntime
 from fertools.web import onnxruntime_web
@@ -101,22 +102,23 @@ def gather(config: WebConfig, *, say: Callable[[str], None] = lambda message: No
     return PageParts(ours, others, detector)
 
 
-def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
+def write_page(parts: PageParts, model: Path, folder: Path, precision: str = "auto") -> Page:
     """Write the page of ``model`` to ``folder``, whole or not at all; an earlier page is replaced.
 
     Arguments:
         parts: what ``gather`` read.
         model: an .onnx file of an export.
         folder: may be missing or empty, or hold a page.
+        precision: what the file must hold: "float32", "int8" or "auto" for either.
 
     Raises:
-        ModelError: the model cannot be used, or is an .ort file.
+        ModelError: the model cannot be used, is an .ort file, or is of another precision.
         WebError: ``folder`` holds something else.
         WriteError: it cannot be written.
     """
     if model.suffix != ".onnx":
         raise ModelError(f"{model}: a page takes an .onnx file: export it again with --target web")
-    info = Predictor(model, providers="cpu", threads=1).info
+    info = Predictor(model, precision=precision, providers="cpu", threads=1).info
     check_replaceable(folder)
     note = data_note(dict(info.data))
     ours = {**parts.ours, model.name: model.read_bytes(), f"{LICENCES}/model.txt": _model_terms(note)}
@@ -129,9 +131,10 @@ def write_page(parts: PageParts, model: Path, folder: Path) -> Page:
         "data": note,
         "licences": sorted(name for name in {**ours, **parts.others} if name.startswith(LICENCES)),
     }
+    page["files"] = sorted({*ours, *parts.others, PAGE_FILE})
     ours[PAGE_FILE] = (json.dumps(page, indent=2) + "\n").encode()
     ours[WORKER_FILE] = _worker(ours[WORKER_FILE], {**ours, **parts.others})
-    with replacing_folder(folder.resolve()) as temporary:
+    with replacing_folder(folder) as temporary:
         for name, content in {**ours, **parts.others}.items():
             (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_bytes(content)
@@ -142,8 +145,17 @@ def check_replaceable(folder: Path) -> None:
     """Raise WebError if ``folder`` holds anything but a page, which would be destroyed."""
     if folder.exists() and not folder.is_dir():
         raise WebError(f"{folder}: is a file; choose another folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / PAGE_FILE).is_file():
-        raise WebError(f"{folder}: holds other things than a page; choose another folder")
+    if not folder.exists():
+        return
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    try:
+        written = json.loads(read_text(folder / PAGE_FILE))["files"] if found else []
+        others = sorted(found.difference(written))
+    except (OSError, ValueError, KeyError, TypeError):
+        others = sorted(found)
+    if others:
+        named = ", ".join(others[:3])
+        raise WebError(f"{folder}: holds other things than a page ({named}); choose another folder")
 
 
 def _worker(script: bytes, files: dict[str, bytes]) -> bytes:

@@ -138,6 +138,13 @@ def test_a_single_npy_file(tmp_path):
         data.read(tmp_path / "x.npy")
 
 
+def test_an_npz_file_by_the_name_of_npy(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 48, 48), np.uint8))
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(DataError, match=r"x\.npy: an \.npz file with the arrays images; rename it"):
+        data.read(tmp_path / "x.npy")
+
+
 def test_npz_with_an_entry_that_is_no_array(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images", b"text")
