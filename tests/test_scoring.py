@@ -6,7 +6,9 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,9 +21,10 @@ from tiny_model import tiny_export, tiny_reference
 from fertools.cli import COMMANDS, main
 from fertools.contract import LABELS
 from fertools.data import synthetic, write
-from fertools.errors import ConfigError, DataError
+from fertools.errors import ConfigError, DataError, WriteError
 from fertools.runtime import to_face
 from fertools.scoring import Scoring, score
+from fertools.scoring import scoring as module
 from fertools.scoring import source as sources
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra score")
@@ -131,6 +134,59 @@ def test_a_list_of_pictures(here, model, separator):
     assert [bool(row["error"]) for row in table] == [False] * 20 + [True]
 
 
+def test_a_list_goes_on_only_where_its_paths_begin(here, model, monkeypatch):
+    made = [*pictures(here / "seen")]
+    (here / "relative.txt").write_text("\n".join([made[0], os.path.relpath(made[1])]))
+    (here / "absolute.txt").write_text("\n".join(made[:2]))
+    for name in ("relative", "absolute"):
+        score(str(here / f"{name}.txt"), here / name, Scoring(model))
+    monkeypatch.chdir(here / "seen")
+    with pytest.raises(DataError, match="relative: was begun with another source"):
+        score(str(here / "relative.txt"), here / "relative", Scoring(model))
+    assert score(str(here / "absolute.txt"), here / "absolute", Scoring(model)).rows == 2
+
+
+def test_a_link_to_nothing_is_a_row_with_its_error(here, model):
+    pictures(here / "seen")
+    (here / "seen" / "camera 0" / "gone.png").symlink_to("nowhere.png")
+    (here / "seen" / "camera 0" / "itself.png").symlink_to("itself.png")
+    (here / "seen" / "camera 0" / "gone").symlink_to("nowhere")
+    for _ in range(2):  # the second time it must be the same source
+        assert score("seen", here / "out", Scoring(model)).errors == 3
+    why = {Path(row["path"]).name: row["error"] for row in rows(here / "out") if row["error"]}
+    assert why.keys() == {"gone.png", "itself.png", "torn.png"}
+    assert why["gone.png"] == f"{here}/seen/camera 0/gone.png: no such file"
+    assert "cannot be read: Too many levels of symbolic links" in why["itself.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(here, model):
+    """A folder inside itself: where tests run as root, no other folder is unreadable."""
+    pictures(here / "seen")
+    (here / "seen" / "loop").symlink_to(".")
+    with pytest.raises(DataError, match=r"^seen/loop/.*: cannot be read \(Too many levels of symbolic link"):
+        score("seen", here / "out", Scoring(model))
+
+
+def test_a_data_set_beside_pictures_is_an_error(here, model, faces):
+    """A table that is no data set does not count."""
+    pictures(here / "seen")
+    (here / "seen" / "labels.csv").write_text("file,emotion\n000.png,happy\n")
+    (here / "seen" / "codes.npy").write_bytes(b"no array")
+    assert score("seen", here / "out", Scoring(model)).rows == 21
+    for number, name in enumerate(("fer2013.csv", "faces.npz", "a pair of .npy files")):
+        folder = here / str(number)
+        pictures(folder)
+        if name.endswith(("csv", "npz")):
+            write(faces, folder / name)
+        else:
+            np.save(folder / "faces.npy", faces.images)
+            np.save(folder / "codes.npy", faces.labels)
+        both = rf"^{number}: holds a data set \({name}\) and pictures \(camera 0/000\.png\); name"
+        with pytest.raises(DataError, match=both):
+            score(str(number), here / "other", Scoring(model))
+    assert score("0/fer2013.csv", here / "other", Scoring(model)).rows == 90
+
+
 def test_a_labelled_folder_tells_the_truth(here, model, faces):
     write(faces, "faces")
     (here / "faces" / "test" / "Happy" / "torn.png").write_bytes(b"")
@@ -183,6 +239,29 @@ def test_a_parquet_file(here, model, faces, form, group):
     assert summary.accuracy[""]["rows"] == 90
 
 
+def test_labels_of_a_column_with_gaps(here, model, faces):
+    """Of numbers with gaps pandas makes floats."""
+    labels = [None if row == 3 else float(label) for row, label in enumerate(faces.labels)]
+    labels[4], labels[5] = 0.5, float("nan")
+    pq.write_table(pa.table({"face": columns(faces)["pixels"], "label": labels}), "faces.parquet")
+    summary = score("faces.parquet", here / "out", Scoring(model))
+    expected = [LABELS[label] for label in faces.labels]
+    expected[3:6] = [None] * 3
+    assert [row["truth"] for row in rows(here / "out")] == expected
+    assert summary.accuracy[""]["rows"] == 87
+
+
+def test_a_missing_pixel(here, model, faces):
+    lists = [[int(pixel) for pixel in image.flat] for image in faces.images[:4]]
+    lists[1][7], lists[2][7] = None, 256
+    pq.write_table(pa.table({"face": pa.array(lists, pa.list_(pa.int16()))}), "faces.parquet")
+    score("faces.parquet", here / "out", Scoring(model))
+    why = [row["error"] for row in rows(here / "out")]
+    assert (why[0], why[3]) == (None, None)
+    assert "pixels of dtype object are not accepted" in why[1]
+    assert "pixels of dtype int64 are not accepted" in why[2]
+
+
 def test_parquet_paths_and_missing_values(here, model):
     made = pictures(here / "seen")
     names = [os.path.relpath(path, "seen") for path in made]
@@ -230,6 +309,22 @@ def test_a_row_a_face(here, model):
         score("seen", here / "out", Scoring(model))
 
 
+def test_another_detector_file_is_an_error(here, model, yunet, monkeypatch):
+    pytest.importorskip("cv2", reason="needs the extra faces")
+    pictures(here / "seen")
+    (here / "a.onnx").write_bytes(Path(yunet).read_bytes())
+    # Another file of the same network: a protobuf may have a field (here the producer's version) again.
+    (here / "b.onnx").write_bytes(Path(yunet).read_bytes() + b"\x1a\x01x")
+    how = Scoring(model, find_faces=True, detector="a.onnx")
+    score("seen", here / "out", how)
+    with pytest.raises(DataError, match="begun with another detector"):
+        score("seen", here / "out", Scoring(model, find_faces=True, detector="b.onnx"))
+    monkeypatch.setenv("FERTOOLS_DETECTOR", "b.onnx")
+    with pytest.raises(DataError, match="begun with another detector"):
+        score("seen", here / "out", Scoring(model, find_faces=True))
+    assert score("seen", here / "out", how).rows == 21
+
+
 class KilledError(Exception):
     pass
 
@@ -258,6 +353,32 @@ def test_it_goes_on_with_what_is_missing(here, model):
     again = []
     score("seen", here / "out", Scoring(model), progress=lambda *told: again.append(told))
     assert again == [(4, 4, 0)]
+
+
+@pytest.mark.parametrize(
+    ("fails", "error", "seen"),
+    [
+        ("write_table", OSError(28, "No space left on device"), WriteError),
+        ("write_table", KeyboardInterrupt(), KeyboardInterrupt),
+        ("close", OSError(28, "No space left on device"), WriteError),
+    ],
+)
+def test_a_part_whose_end_is_not_written(here, model, monkeypatch, fails, error, seen):
+    """It does not appear, and the next scoring writes it."""
+    pictures(here / "seen")
+    real = getattr(pq.ParquetWriter, fails)
+
+    def failing(self, *given):
+        if fails == "close":
+            real(self)  # else pyarrow does it later, when nobody expects it
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq.ParquetWriter, fails, failing)
+        with pytest.raises(seen):
+            score("seen", here / "out", Scoring(model))
+    assert not [*(here / "out").glob("*part-*")]
+    assert score("seen", here / "out", Scoring(model)).rows == 21
 
 
 KILLED = """
@@ -328,6 +449,27 @@ def test_row_groups_fall_into_pieces_without_loss(counts):
     assert groups == sorted({*groups})
     assert held == sum(counts)
     assert [first for first, _ in pieces] == [sum(counts[: held[0]]) for _, held in pieces]
+
+
+@pytest.mark.parametrize(
+    ("provider", "gpus"),
+    [
+        ("auto", 0),
+        ("cpu", 0),
+        ("openvino", 0),
+        ("cuda", 1),
+        ("tensorrt", 1),
+        ("CPUExecutionProvider", 0),
+        ("CUDAExecutionProvider", 1),
+        ("TensorrtExecutionProvider", 1),
+    ],
+)
+def test_an_actor_on_a_gpu_reserves_it(monkeypatch, provider, gpus):
+    ray = MagicMock()
+    ray.cluster_resources.return_value = {"CPU": 2}
+    monkeypatch.setattr(module, "connected", lambda address: nullcontext(ray))
+    assert [*module._on_ray(MagicMock(), [0], Scoring(provider=provider, engine="ray"))] == []
+    assert ray.data.from_items.return_value.map_batches.call_args.kwargs["num_gpus"] == gpus
 
 
 def test_the_command(here, model):

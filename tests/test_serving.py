@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -11,6 +12,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from tiny_model import tiny_export
 from fertools.cli import COMMANDS, main
 from fertools.runtime import Predictor
 from fertools.serving import Settings
-from fertools.serving.batching import Batcher, FullError
+from fertools.serving.batching import Batcher, FullError, NetworkError
 
 httpx = pytest.importorskip("httpx", reason="needs httpx")
 for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
@@ -134,12 +137,20 @@ def test_json_nested_and_flat(server, expected):
         (tensor(0), b"", 400, "must have the shape [n, 48, 48, 1]"),
         (tensor(True), b"", 400, "must have the shape [n, 48, 48, 1]"),
         (tensor(1, data=[1, 2]), b"", 400, "data must be 2304 whole numbers"),
-        (tensor(1, data=[[1], [1, 2]]), b"", 400, "the lists of data are of different lengths"),
+        (tensor(1, data=[[1], [1, 2]]), b"", 400, "in lists of equal lengths"),
         (tensor(1, data=[256] * 2304), b"", 400, "data must be pixels"),
         (tensor(1, data=["x"] * 2304), b"", 400, "data must be 2304 whole numbers"),
+        (tensor(1, data=["x" * 10_000, *[0] * 2303]), b"", 400, "data must be 2304 whole numbers"),
+        (tensor(1, data=[0.5] * 2304), b"", 400, "data must be 2304 whole numbers"),
+        (tensor(1, data=[float("nan")] * 2304), b"", 400, "data must be pixels"),
+        (tensor(1, data=[10**400, *[0] * 2303]), b"", 400, "data must be 2304 whole numbers"),
+        (tensor(1, data={"a": 0}), b"", 400, "data must be 2304 whole numbers"),
         (tensor(1, parameters={"binary_data_size": 2304}), b"x", 400, "1 images are 2304 bytes"),
         (tensor(101, parameters={"binary_data_size": 232704}), bytes(232704), 413, "at most 100"),
+        (tensor(1, parameters={"binary_data_size": 2304.0}), bytes(2304), 400, "not 2304.0 told"),
+        (tensor(10**4299, data=[]), b"", 400, "more images than the body has bytes"),
         (tensor(1, datatype="FP32"), b"", 400, "the input must be image of UINT8"),
+        (tensor(1, datatype="\ud800"), b"", 400, "the input must be image of UINT8, not image of ?"),
         (tensor(1, data=[0] * 2304) | {"outputs": [{"name": "y"}]}, b"", 400, "there is no output y"),
     ],
 )
@@ -147,6 +158,14 @@ def test_wrong_requests_are_told_why(server, document, body, status, reason):
     answer = infer(server, document, body)
     assert answer.status_code == status
     assert reason in answer.json()["error"]
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "0.5", "100000", "1" * 5000])
+def test_a_wrong_length_of_the_json_document_is_told(server, length):
+    headers = {"inference-header-content-length": length}
+    answer = httpx.post(f"{server.url}/v2/models/tiny/infer", content=b"{}", headers=headers)
+    assert answer.status_code == 400
+    assert "must be a length within the body" in answer.json()["error"]
 
 
 def test_limits_and_paths(server):
@@ -202,9 +221,20 @@ def test_the_page_and_the_document_need_nothing_from_elsewhere(server):
     assert {"/predict", "/v2", "/v2/models/{model}/infer", "/metrics"} <= document["paths"].keys()
 
 
-def metric(server, name):
-    text = httpx.get(f"{server.url}/metrics").text
+def value(text, name):
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+
+
+def metric(server, name):
+    return value(httpx.get(f"{server.url}/metrics").text, name)
+
+
+def reaches(server, name, wanted):
+    """Wait until a metric has a value."""
+    until = time.monotonic() + 30
+    while (found := metric(server, name)) != wanted:
+        assert time.monotonic() < until, found
+        time.sleep(0.1)
 
 
 def test_metrics(server):
@@ -214,6 +244,20 @@ def test_metrics(server):
     httpx.post(f"{server.url}/predict", content=png(FACES[0]))
     httpx.post(f"{server.url}/predict", content=b"x")
     assert (metric(server, good), metric(server, bad)) == (before[0] + 1, before[1] + 1)
+    assert metric(server, "fertools_held_images") == 0
+
+
+HELD = b"POST /predict HTTP/1.1\r\nhost: here\r\ncontent-length: 1\r\n\r\n"  # its body never comes
+
+
+@pytest.mark.parametrize(("route", "path"), [("predict", "/predict"), ("infer", "/v2/models/tiny/infer")])
+def test_a_client_that_goes_before_its_body_is_counted_as_gone(server, route, path):
+    name = f'fertools_requests_total{{route="{route}",status="499"}}'
+    before = metric(server, name)
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(HELD.replace(b"/predict", path.encode()))
+        reaches(server, "fertools_held_images", 1)
+    reaches(server, name, before + 1)
     assert metric(server, "fertools_held_images") == 0
 
 
@@ -289,7 +333,7 @@ def test_who_connects_too_late_is_refused_and_does_not_wait(model):
     """One worker still has a request; the others, and so the server, accept no more."""
     server = Server(model, "--workers", 2)
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
-        slow.sendall(b"POST /predict HTTP/1.1\r\nhost: here\r\ncontent-length: 1\r\n\r\n")
+        slow.sendall(HELD)
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
         until = time.monotonic() + 20
@@ -305,6 +349,27 @@ def test_who_connects_too_late_is_refused_and_does_not_wait(model):
         assert slow.recv(100).startswith(b"HTTP/1.1 422 ")
     server.stop()
     assert server.process.returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs Linux's /proc")
+def test_the_held_images_of_all_workers_are_counted_but_not_of_killed_ones(model):
+    server = Server(model, "--workers", 2)
+    with ExitStack() as opened, httpx.Client() as one:
+        opened.callback(server.stop)
+        for _ in range(16):
+            client = opened.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            client.sendall(HELD)
+        until = time.monotonic() + 30
+        # The connection is kept, so that the same worker answers.
+        while (held := value(one.get(f"{server.url}/metrics").text, "fertools_held_images")) != 16:
+            assert time.monotonic() < until, held
+            time.sleep(0.1)
+        for child in (
+            Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        ):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+        reaches(server, "fertools_held_images", 0)
 
 
 def test_the_rule_of_the_batches():
@@ -335,31 +400,120 @@ def test_the_rule_of_the_batches():
     assert time.perf_counter() - begin > 0.3
 
 
+def test_errors_of_any_kind_reach_the_requests_of_their_batch_alone(caplog):
+    errors = [MemoryError("too many"), OSError("no device"), RuntimeError("CUDA out of memory")]
+
+    def run(faces):
+        if errors:
+            raise errors.pop()
+        return faces[:, 0, :7].astype(np.float32)
+
+    async def scenario():
+        batcher = Batcher(run, batch_size=2, max_delay=0, capacity=10)
+        batcher.start()
+        async with asyncio.timeout(20):
+            answers = [batcher.submit(FACES[:1]) for _ in range(7)]
+            results = await asyncio.gather(*answers, return_exceptions=True)
+        await batcher.close()
+        return results
+
+    *failed, good = asyncio.run(scenario())
+    assert [type(each) for each in failed] == [NetworkError] * 6
+    np.testing.assert_array_equal(good, FACES[:1, 0, :7])
+    assert caplog.messages[0] == "the network failed on 2 images: RuntimeError: CUDA out of memory"
+    assert len(caplog.messages) == 3  # one of a batch
+
+
 def test_the_room_is_bounded():
-    batcher = Batcher(lambda faces: faces, batch_size=8, max_delay=0, capacity=10)
+    told = []
+    batcher = Batcher(lambda faces: faces, batch_size=8, max_delay=0, capacity=10, watch=told.append)
     batcher.admit(9)
     with pytest.raises(FullError, match="9 images are being worked on"):
         batcher.admit(2)
     batcher.release(9)
     batcher.admit(10)
+    assert told == [9, 0, 10]
+
+
+@asynccontextmanager
+async def in_this_process(model):
+    """The service with room for one image: a client of it, and its Batcher."""
+    from fertools.serving.app import create
+
+    app = create(Settings(str(model), threads=1, queue_size=1))
+    batcher = app.state.service.batcher
+    batcher.start()
+    transport = httpx.ASGITransport(app)
+    async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        yield client, batcher
+    await batcher.close()
 
 
 def test_full_is_503_with_a_time_to_come_back(model):
-    from fertools.serving.app import create
-
     async def scenario():
-        app = create(Settings(str(model), threads=1, queue_size=1))
-        batcher = app.state.service.batcher
-        batcher.start()
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with in_this_process(model) as (client, batcher):
             batcher.admit()
             for path in ("/predict", "/v2/models/tiny/infer"):
                 answer = await client.post(path, content=b"x")
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             batcher.release()
             assert (await client.post("/predict", content=png(FACES[0]))).status_code == 200
-        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_body_that_never_begins_does_not_hold_its_place(model, monkeypatch):
+    async def never():
+        await asyncio.sleep(60)
+        yield b"x"
+
+    async def scenario():
+        async with in_this_process(model) as (client, _):
+            for path in ("/predict", "/v2/models/tiny/infer"):
+                monkeypatch.setattr("fertools.serving.app.PATIENCE", 0.1)
+                answer = await client.post(path, content=never())
+                assert answer.status_code == 408
+                assert "the body did not arrive" in answer.json()["error"]
+                monkeypatch.undo()
+                assert (await client.post("/predict", content=png(FACES[0]))).status_code == 200
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason", "logged"),
+    [
+        (
+            MemoryError("too many"),
+            "the network failed",
+            "the network failed on 1 images: MemoryError: too many",
+        ),
+        ([0], "the server failed", "a request failed"),  # no array: an error that no code foresees
+    ],
+)
+def test_a_failure_of_the_server_is_told_logged_and_counted(model, monkeypatch, caplog, rows, reason, logged):
+    def run(self, faces):
+        if isinstance(rows, Exception):
+            raise rows
+        return rows
+
+    async def scenario():
+        document = json.dumps(tensor(1, data=FACES[0].tolist())).encode()
+        requests = {"predict": ("/predict", png(FACES[0])), "infer": ("/v2/models/tiny/infer", document)}
+        for route, (path, body) in requests.items():
+            caplog.clear()
+            with monkeypatch.context() as patched:
+                patched.setattr(Predictor, "probabilities", run)
+                async with in_this_process(model) as (client, _):
+                    counts = f'fertools_requests_total{{route="{route}",status='
+                    before = (await client.get("/metrics")).text
+                    answer = await client.post(path, content=body)
+                    after = (await client.get("/metrics")).text
+            assert (answer.status_code, reason in answer.json()["error"]) == (500, True)
+            assert caplog.messages == [logged]
+            assert value(after, counts + '"500"') == value(before, counts + '"500"') + 1
+            assert value(after, counts + '"200"') == value(before, counts + '"200"')
+            assert value(after, "fertools_held_images") == 0
 
     asyncio.run(scenario())
 

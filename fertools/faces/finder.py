@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -93,6 +94,8 @@ class FaceFinder:
         self._arguments = (detector, min_confidence, longest_side)
         self.longest_side = longest_side
         self._detect: Detector
+        #: The detector's file; None for one that needs none.
+        self.file: Path | None = None
         if callable(detector):
             self._detect, usual = detector, 0.0
             #: Name of the detector, for reports: ``"haar"``, ``"yunet"`` or the name of the callable.
@@ -102,7 +105,8 @@ class FaceFinder:
             self._detect = Haar(usual if min_confidence is None else min_confidence)
         else:
             usual, self.name = YuNet.MIN_CONFIDENCE, YuNet.name
-            self._detect = YuNet(detector, usual if min_confidence is None else min_confidence)
+            yunet = YuNet(detector, usual if min_confidence is None else min_confidence)
+            self._detect, self.file = yunet, yunet.path
         self.min_confidence = usual if min_confidence is None else min_confidence
         # OpenCV's detectors keep the size of the picture as state.
         self._one_at_a_time = threading.Lock()

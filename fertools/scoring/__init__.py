@@ -2,9 +2,9 @@
 
 ::
 
-    from fertools.scoring import score
+    from fertools.scoring import Scoring, score
 
-    summary = score("faces/", Path("predictions.parquet"), model="compact")
+    summary = score("faces/", Path("predictions.parquet"), Scoring(model="compact"))
 """
 
 from fertools.scoring.output import Summary

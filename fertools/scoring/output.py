@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -173,9 +174,18 @@ class Output:
         there = {file.name for file in self.path.glob("part-*.parquet")}
         return [number for number in range(parts) if self.part(number).name not in there]
 
-    def writer(self, number: int) -> PartWriter:
-        """Return a context in which a part is written; the file appears when it ends without an error."""
-        return PartWriter(self, number)
+    @contextmanager
+    def writer(self, number: int) -> Iterator[PartWriter]:
+        """Open a part for writing; the file appears when the block ends without an error."""
+        pq = import_parquet()
+        with (
+            replacing(self.part(number)) as temporary,
+            pq.ParquetWriter(temporary, _schema(self.labels), compression="zstd") as file,
+        ):
+            part = PartWriter(self, file)
+            yield part
+            # Before the file is closed and gets its name: neither happens if the last rows are not written.
+            part.flush()
 
     def finish(self, parts: int) -> Summary:
         """Sum up all parts and write the summary."""
@@ -217,44 +227,14 @@ class Output:
 
 
 class PartWriter:
-    """Writes the rows of a part; the file gets its name once it is complete."""
+    """Writes the rows of a part."""
 
-    def __init__(self, output: Output, number: int) -> None:
+    def __init__(self, output: Output, file: Any) -> None:
         import pyarrow as pa
 
-        self._pa, self._output = pa, output
-        self._replacing = replacing(output.part(number))
+        self._pa, self._output, self._file = pa, output, file
         self._held: list[Any] = []
         self._rows = 0
-        self.schema = pa.schema(
-            [
-                ("path", pa.string()),
-                ("row", pa.int64()),
-                ("box", pa.list_(pa.int32())),
-                ("face_confidence", pa.float32()),
-                ("truth", pa.string()),
-                ("split", pa.string()),
-                ("label", pa.string()),
-                *((PREFIX + label, pa.float32()) for label in output.labels),
-                ("model", pa.string()),
-                ("model_sha256", pa.string()),
-                ("error", pa.string()),
-            ]
-        )
-
-    def __enter__(self) -> PartWriter:
-        self._file = import_parquet().ParquetWriter(
-            self._replacing.__enter__(), self.schema, compression="zstd"
-        )
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        try:
-            if raised[0] is None:
-                self._flush()
-        finally:
-            self._file.close()
-            self._replacing.__exit__(*raised)
 
     def add(self, answers: Sequence[Answer], probabilities: Any) -> None:
         """Add rows.
@@ -277,15 +257,37 @@ class PartWriter:
             "model": [self._output.model] * len(rows),
             "model_sha256": [self._output.model_sha256] * len(rows),
         }
-        self._held.append(pa.RecordBatch.from_pydict(columns, schema=self.schema))
+        self._held.append(pa.RecordBatch.from_pydict(columns, schema=self._file.schema))
         self._rows += len(rows)
         if self._rows >= _ROWS:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the rows that are held in memory."""
         if self._held:
-            self._file.write_table(self._pa.Table.from_batches(self._held, self.schema))
+            self._file.write_table(self._pa.Table.from_batches(self._held, self._file.schema))
         self._held, self._rows = [], 0
+
+
+def _schema(labels: Sequence[str]) -> Any:
+    """Return the columns of a part, as Arrow's schema."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("row", pa.int64()),
+            ("box", pa.list_(pa.int32())),
+            ("face_confidence", pa.float32()),
+            ("truth", pa.string()),
+            ("split", pa.string()),
+            ("label", pa.string()),
+            *((PREFIX + label, pa.float32()) for label in labels),
+            ("model", pa.string()),
+            ("model_sha256", pa.string()),
+            ("error", pa.string()),
+        ]
+    )
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,9 @@ import numpy as np
 from fertools.cluster import connected
 from fertools.errors import ConfigError, FertoolsError, ImageError
 from fertools.evaluation.measurement import in_batches
+from fertools.files import file_facts
 from fertools.runtime import Predictor, to_face
+from fertools.runtime.providers import NVIDIA, PROVIDERS
 from fertools.scoring.output import Answer, Box, Output, PartWriter, Summary
 from fertools.scoring.source import Item, Source, import_parquet, open_source
 
@@ -129,6 +131,7 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
         "model": output.model_sha256,
         "views": how.views,
         "face_finder": finder and f"{finder.name}, min_confidence {finder.min_confidence:g}",
+        "detector": finder and finder.file and file_facts(finder.file)["sha256"],
     }
     output.begin(asked, opened.pieces, source)
     missing = output.missing(opened.pieces)
@@ -204,7 +207,7 @@ def _on_ray(work: _Work, pieces: list[int], how: Scoring) -> Iterator[int]:
             batch_size=1,
             compute=pool,
             num_cpus=cpus,
-            num_gpus=1 if how.provider in ("cuda", "tensorrt") else 0,
+            num_gpus=1 if PROVIDERS.get(how.provider, (how.provider,))[0] in NVIDIA else 0,
         )
         for row in done.iter_rows():
             if row["error"] is not None:

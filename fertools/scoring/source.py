@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final, Protocol
@@ -21,7 +22,7 @@ from fertools.contract import IMAGE_SIZE, LABELS
 from fertools.data import SPLITS, Dataset, image_folder
 from fertools.errors import ConfigError, DataError, MissingExtraError
 from fertools.files import replacing
-from fertools.reading import PICTURES
+from fertools.reading import PICTURES, reason
 
 #: Images per piece; of a Parquet file at least this many, in whole row groups.
 PIECE: Final = 4096
@@ -109,7 +110,8 @@ class PictureSource:
         size: number of paths per piece.
         offsets: where the pieces begin in the file.
         labelled: whether the paths contain split and class, as ``train/happy/1.png`` does.
-        digest: of the list; for a folder also of the sizes and times of its files.
+        digest: of the list, and of the base if a path is relative; for a folder of the list and the sizes
+            and times of its files.
     """
 
     name: str
@@ -208,7 +210,7 @@ def open_source(
         label_column: column of a Parquet file; by default one that ``LABEL_COLUMNS`` names.
 
     Raises:
-        DataError: the source does not exist, or is none of these.
+        DataError: the source does not exist, is none of these, or holds both pictures and a data set.
         ConfigError: a column is named, and the source is not a Parquet file.
     """
     path = Path(source)
@@ -220,10 +222,10 @@ def open_source(
             raise ConfigError(f"{source}: not a Parquet file, and only these have columns to name")
         if path.is_file() and path.suffix.lower() in LISTS:
             return _list(source, path)
-        if path.is_dir() and (image_folder.recognises(path) or _has_pictures(path)):
+        if path.is_dir() and (image_folder.recognises(path) or _has_pictures(source, path)):
             return _folder(source, path, listing, renew)
     except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror or error}); check the path") from error
+        raise _unreadable(source, error) from error
     dataset = data.read(source)
     if not len(dataset):
         raise DataError(f"{source}: there are no images in it")
@@ -249,20 +251,26 @@ def _list(source: str, path: Path) -> PictureSource:
     offsets = _offsets(path, separator)
     if not offsets:
         raise DataError(f"{source}: the list is empty; write one path per line")
-    return PictureSource(
-        source, path.absolute(), Path.cwd(), separator, PIECE, offsets, False, digest.hexdigest()
-    )
+    start = Path.cwd()
+    with path.open("rb") as file:
+        if any(not os.path.isabs(name) for _, name in _entries(file, separator)):
+            # From another folder, relative paths are other pictures.
+            digest.update(b"\0%b" % os.fsencode(start))
+    return PictureSource(source, path.absolute(), start, separator, PIECE, offsets, False, digest.hexdigest())
 
 
 def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSource:
     digest = hashlib.sha256()
 
     def walk() -> Iterator[bytes]:
-        for entry in _pictures(folder):
-            told = entry.stat()
-            name = os.fsencode(entry.path)
-            digest.update(b"%b\0%d %d\0" % (name, told.st_size, told.st_mtime_ns))
-            yield name
+        try:
+            for path, told in _pictures(folder):
+                name = os.fsencode(path)
+                size, time = (told.st_size, told.st_mtime_ns) if told else (-1, -1)
+                digest.update(b"%b\0%d %d\0" % (name, size, time))
+                yield name
+        except OSError as error:  # here, because further out it would count as an error of the list's file
+            raise _unreadable(source, error) from error
 
     if renew:
         with replacing(listing) as temporary, temporary.open("wb") as file:
@@ -279,24 +287,61 @@ def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSou
     )
 
 
-def _pictures(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+def _pictures(folder: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result | None]]:
     """List the picture files below a folder, always in the same order, without hidden files.
 
-    Only the names of one folder and its parents are in memory at a time.
+    Only the names of one folder and its parents are in memory at a time. A picture whose status cannot be
+    read, such as a link to nothing, is listed without it: its row will say why.
+
+    Raises:
+        OSError: a folder cannot be read.
     """
     with os.scandir(folder) as found:
         entries = sorted(
             (each for each in found if not each.name.startswith(".")), key=lambda each: each.name
         )
     for entry in entries:
-        if entry.is_dir():
+        picture = os.path.splitext(entry.name)[1].lower() in PICTURES
+        try:
+            is_folder = entry.is_dir()
+            told = entry.stat() if picture and not is_folder else None
+        except OSError:
+            if not picture:
+                raise
+            is_folder, told = False, None
+        if is_folder:
             yield from _pictures(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in PICTURES and stat.S_ISREG(entry.stat().st_mode):
-            yield entry
+        elif picture and (told is None or stat.S_ISREG(told.st_mode)):
+            yield entry.path, told
 
 
-def _has_pictures(folder: Path) -> bool:
-    return next(_pictures(folder), None) is not None
+def _has_pictures(source: str, folder: Path) -> bool:
+    """Whether there are pictures below a folder. Raises DataError if it holds a data set, too."""
+    picture, _ = next(_pictures(folder), (None, None))
+    if picture is None:
+        return False
+    if beside := _data_set(folder):
+        raise DataError(
+            f"{source}: holds a data set ({beside}) and pictures ({os.path.relpath(picture, folder)}); name"
+            " the data set's file, or the pictures by a folder of their own or a list"
+        )
+    return True
+
+
+def _data_set(folder: Path) -> str | None:
+    """Return the name of a data set among the files of a folder; None if there is none.
+
+    A table beside pictures is often a list of them, so only one that can be read counts.
+    """
+    found = (each for each in folder.iterdir() if not each.name.startswith("."))
+    files = sorted(each for each in found if each.suffix.lower() in (".csv", ".npz", ".npy"))
+    tables = [each for each in files if each.suffix.lower() != ".npy"]
+    # .npy files are a data set in pairs, which their folder stands for.
+    for path in tables + [folder] * (tables != files):
+        with suppress(DataError):
+            data.read(path)
+            return path.name if path != folder else "a pair of .npy files"
+    return None
 
 
 def _entries(file: Any, separator: bytes) -> Iterator[tuple[int, bytes]]:
@@ -429,6 +474,11 @@ def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
     return None
 
 
+def _unreadable(source: str, error: OSError) -> DataError:
+    """Return the error of a file or folder of the source."""
+    return DataError(f"{error.filename or source}: cannot be read ({reason(error)}); check the path")
+
+
 def _reason(error: Exception) -> str:
     """Return Arrow's message without its stack."""
     return next(iter(str(error).splitlines()), type(error).__name__)
@@ -442,12 +492,14 @@ def _grey(value: bytes) -> Any:
     return np.frombuffer(value, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
 
 
-def _listed(value: list[int]) -> Any:
-    """Return the pixels of a list; ``to_face`` refuses what is no image."""
+def _listed(value: list[int | None]) -> Any:
+    """Return the pixels of a list; ``to_face`` refuses what is no image, also if one is null or too large."""
     pixels = np.asarray(value)
-    if pixels.size == _PIXELS and pixels.min() >= 0 and pixels.max() <= 255:
-        return pixels.astype(np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
-    return pixels
+    if pixels.size != _PIXELS:
+        return pixels
+    pixels = pixels.reshape(IMAGE_SIZE, IMAGE_SIZE)
+    good = pixels.dtype != object and pixels.min() >= 0 and pixels.max() <= 255  # with a null, it is object
+    return pixels.astype(np.uint8) if good else pixels
 
 
 def _encoded(value: dict[str, Any], folder: Path) -> Any:
@@ -457,6 +509,8 @@ def _encoded(value: dict[str, Any], folder: Path) -> Any:
 
 
 def _truth(value: Any) -> str | None:
-    """Return a class by its number or name."""
+    """Return a class by its number or name; pandas makes 3.0 of 3 in a column with gaps."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     position: int | None = image_folder.CLASS_NAMES.get(str(value).strip().lower())
     return None if position is None else LABELS[position]

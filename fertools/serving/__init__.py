@@ -68,12 +68,22 @@ def import_uvicorn() -> ModuleType:
 def _run_workers(config: Any) -> None:
     """Run uvicorn's worker processes until SIGTERM or SIGINT.
 
+    A worker that was killed has not counted down the images that it held, so its count is removed.
+
     uvicorn's parent process keeps the listening socket open until the last worker has ended. Clients that
     connect after the workers have stopped accepting would wait until then, and be reset.
     """
+    from prometheus_client.multiprocess import mark_process_dead
     from uvicorn.supervisors import Multiprocess
 
     class Workers(Multiprocess):
+        def keep_subprocess_alive(self) -> None:
+            before = list(self.processes)
+            super().keep_subprocess_alive()
+            for each in before:
+                if each not in self.processes:
+                    mark_process_dead(each.pid)  # type: ignore[no-untyped-call]
+
         def terminate_all(self) -> None:
             super().terminate_all()
             for each in self.sockets:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import logging
 import os
 import re
 import signal
@@ -37,7 +38,7 @@ from fertools import __version__
 from fertools.errors import FertoolsError, ImageError
 from fertools.runtime import to_face
 from fertools.serving import protocol
-from fertools.serving.batching import Batcher, FullError
+from fertools.serving.batching import Batcher, FullError, NetworkError
 from fertools.serving.protocol import RefusedError
 from fertools.serving.settings import Settings
 
@@ -46,6 +47,8 @@ RETRY: Final = "1"
 
 #: Seconds that a body may take to arrive.
 PATIENCE: Final = 30.0
+
+_LOG = logging.getLogger(__name__)
 
 _REGISTRY = CollectorRegistry()
 _REQUESTS = Counter("fertools_requests", "Requests for predictions.", ("route", "status"), registry=_REGISTRY)
@@ -80,6 +83,7 @@ class Service:
             max_delay=settings.max_delay,
             capacity=settings.queue_size,
             observe=_BATCHES.observe,
+            watch=_HELD.set,
         )
         self.decoding = ThreadPoolExecutor(1, thread_name_prefix="fertools-decoding")
         #: Set by SIGTERM: this process will close its connections soon.
@@ -121,20 +125,18 @@ class Service:
         announced = headers.get(b"content-length")
         if announced is not None and int(announced) > limit:
             raise RefusedError(f"the body has {int(announced)} bytes; at most {limit} are taken", 413)
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            async with asyncio.timeout(PATIENCE):
-                parts, size = [body], len(body)
-                while message.get("more_body"):
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise RefusedError("the client has gone", 499)
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > limit:
-                        raise RefusedError(f"the body has more than {limit} bytes", 413)
-            body = b"".join(parts)
+        parts, size, more = [], 0, True
+        async with asyncio.timeout(PATIENCE):  # uvicorn itself waits without limit, also for the first byte
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RefusedError("the client has gone", 499)
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > limit:
+                    raise RefusedError(f"the body has more than {limit} bytes", 413)
+                more = message.get("more_body", False)
+        body: bytes = b"".join(parts)
         if encoding := headers.get(b"content-encoding"):
             return protocol.inflate(body, encoding.decode("latin-1"), limit)
         return body
@@ -261,7 +263,7 @@ def create(settings: Settings) -> FastAPI:
     )
     async def predict(request: Request, find_faces: bool = False) -> JSONResponse:
         begin, batcher = perf_counter(), service.batcher
-        status = 200
+        status = 500  # until there is an answer
         held = 0
         try:
             batcher.admit()
@@ -276,10 +278,13 @@ def create(settings: Settings) -> FastAPI:
             held += more
             rows = [await batcher.submit(crops)] if len(crops) else []
             predictions = [_spoken(service.predictor.labels, row) for each in rows for row in each.tolist()]
-            if not find_faces:
-                return JSONResponse(predictions[0], headers=service.farewell)
-            faces = [{"face": place, **said} for place, said in zip(told, predictions, strict=True)]
-            return JSONResponse({"faces": faces}, headers=service.farewell)
+            if find_faces:
+                faces = [{"face": place, **said} for place, said in zip(told, predictions, strict=True)]
+                answer = JSONResponse({"faces": faces}, headers=service.farewell)
+            else:
+                answer = JSONResponse(predictions[0], headers=service.farewell)
+            status = 200
+            return answer
         except Exception as error:
             refusal = _refusal(error, service)
             status = refusal.status_code
@@ -291,7 +296,6 @@ def create(settings: Settings) -> FastAPI:
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response, tags=["For operators"])
     async def metrics() -> Response:
-        _HELD.set(service.batcher.held)
         registry = _REGISTRY
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # several workers
             registry = CollectorRegistry()
@@ -351,13 +355,13 @@ _INFER: Final = {
             "content": {"application/json": {}, "application/octet-stream": {}},
         },
         "4XX": _ERROR,
-        "503": _ERROR,
+        "5XX": _ERROR,
     },
 }
 
 
 def _refusal(error: Exception, service: Service) -> JSONResponse:
-    """Return the answer to a failed request; errors that are not the client's are raised again."""
+    """Return the answer to a failed request, whatever the error; one that nobody foresaw is logged."""
     headers = service.farewell
     if isinstance(error, RefusedError):
         status = error.status
@@ -373,9 +377,13 @@ def _refusal(error: Exception, service: Service) -> JSONResponse:
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
         status, error = 400, RefusedError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    elif isinstance(error, NetworkError):
+        status = 500
     else:
-        raise error
-    return JSONResponse({"error": str(error)}, status, headers)
+        _LOG.error("a request failed", exc_info=error)
+        status, error = 500, RefusedError("the server failed: its log says why")
+    reason = str(error).encode(errors="replace").decode()  # may quote half a surrogate pair of the request
+    return JSONResponse({"error": reason}, status, headers)
 
 
 async def _picture(request: Request, service: Service) -> bytes:

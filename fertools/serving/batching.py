@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,15 @@ import numpy as np
 
 from fertools.errors import FertoolsError
 
+_LOG = logging.getLogger(__name__)
+
 
 class FullError(FertoolsError):
     """There is no room for another image at the moment."""
+
+
+class NetworkError(FertoolsError):
+    """The network failed on the images; the log says why."""
 
 
 class Batcher:
@@ -29,6 +36,7 @@ class Batcher:
         max_delay: seconds that an image waits for others to share a run; 0 is no wait.
         capacity: most images between ``admit`` and ``release``.
         observe: takes the number of images of each run.
+        watch: takes the number of held images, between ``admit`` and ``release``, whenever it changes.
     """
 
     def __init__(
@@ -39,11 +47,13 @@ class Batcher:
         max_delay: float,
         capacity: int,
         observe: Callable[[int], None] = lambda images: None,
+        watch: Callable[[int], None] = lambda held: None,
     ) -> None:
         self.capacity = capacity
         #: Images that are admitted and not yet released.
         self.held = 0
-        self._run, self._batch_size, self._max_delay, self._observe = run, batch_size, max_delay, observe
+        self._run, self._batch_size, self._max_delay = run, batch_size, max_delay
+        self._observe, self._watch = observe, watch
         self._waiting: deque[tuple[Any, asyncio.Future[Any], float]] = deque()
         self._images = 0
         self._arrived = asyncio.Event()
@@ -67,13 +77,18 @@ class Batcher:
         if self.held + images > self.capacity:
             raise FullError(f"{self.held} images are being worked on already: try again in a second")
         self.held += images
+        self._watch(self.held)
 
     def release(self, images: int = 1) -> None:
         """Release reserved room."""
         self.held -= images
+        self._watch(self.held)
 
     def submit(self, faces: Any) -> asyncio.Future[Any]:
-        """Return the probabilities float32 (n, 7) of uint8 (n, 48, 48) once they have been computed."""
+        """Return the probabilities float32 (n, 7) of uint8 (n, 48, 48) once they have been computed.
+
+        The future raises NetworkError if the network fails; later images are not affected.
+        """
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
         self._waiting.append((faces, answer, loop.time()))
@@ -98,14 +113,15 @@ class Batcher:
                 batch.append(self._waiting.popleft())
                 size += len(batch[-1][0])
             self._images -= size
-            self._observe(size)
             faces = [each[0] for each in batch]
             try:
+                self._observe(size)
                 rows = await loop.run_in_executor(self._thread, self._rows, faces)
-            except FertoolsError as error:
+            except Exception as error:  # onnxruntime has errors of its own, e.g. when a GPU's memory is full
+                _LOG.error("the network failed on %d images: %s: %s", size, type(error).__name__, error)
                 for _, answer, _ in batch:
                     if not answer.done():
-                        answer.set_exception(error)
+                        answer.set_exception(NetworkError("the network failed: the server's log says why"))
                 continue
             start = 0
             for each, answer, _ in batch:

@@ -87,7 +87,8 @@ def parse(body: bytes, length: str | None) -> Request:
     """
     size = len(body)
     if length is not None:
-        if not length.isdecimal() or int(length) > size:
+        # Python refuses to read thousands of digits.
+        if not length.isdecimal() or len(length) > 20 or int(length) > size:
             raise RefusedError(f"the header {LENGTH} must be a length within the body, not {length}")
         size = int(length)
     try:
@@ -104,9 +105,11 @@ def parse(body: bytes, length: str | None) -> Request:
     if not _is_shape(shape):
         raise RefusedError(f"{INPUT_NAME} must have the shape [n, 48, 48, 1] with n at least 1, not {shape}")
     count = shape[0]
+    if count > len(body):  # perhaps of so many digits that Python refuses to write their number of bytes
+        raise RefusedError("the shape tells more images than the body has bytes")
     parameters = tensor.get("parameters")
     if isinstance(parameters, dict) and (sent := parameters.get("binary_data_size")) is not None:
-        if sent != count * _IMAGE or len(body) - size != sent:
+        if type(sent) is not int or sent != count * _IMAGE or len(body) - size != sent:
             there = len(body) - size
             raise RefusedError(f"{count} images are {count * _IMAGE} bytes, not {sent} told and {there} sent")
         faces = np.frombuffer(body, np.uint8, sent, size)
@@ -155,15 +158,20 @@ def _pixels(values: Any, count: int) -> Any:
     """Return the pixels of a JSON list, flat or nested."""
     if values is None:
         raise RefusedError(f"{INPUT_NAME} has neither data nor binary data")
+    wanted = f"data must be {count} whole numbers, as the shape tells, in lists of equal lengths"
     try:
-        pixels = np.asarray(values)
-    except ValueError as error:
-        raise RefusedError("the lists of data are of different lengths") from error
-    if pixels.dtype.kind not in "iu" or pixels.size != count:
-        raise RefusedError(f"data must be {count} whole numbers, as the shape tells")
-    if pixels.min() < 0 or pixels.max() > 255:
+        # Not the dtype that fits: one long text among many numbers would make all as long, terabytes of it.
+        pixels = np.asarray(values, np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RefusedError(wanted) from error
+    if pixels.size != count:
+        raise RefusedError(wanted)
+    if not (pixels.min() >= 0 and pixels.max() <= 255):  # so that NaN is neither
         raise RefusedError("data must be pixels, 0..255")
-    return pixels.astype(np.uint8)
+    levels = pixels.astype(np.uint8)
+    if (levels != pixels).any():
+        raise RefusedError(wanted)
+    return levels
 
 
 def _wants_bytes(document: dict[str, Any]) -> bool:
