@@ -109,13 +109,13 @@ def test_mixup_blends_labels_and_weights():
     assert (shares.dtype, shares.shape) == (np.float32, (20,))
     assert 0 <= shares.min() < 0.3 < 0.7 < shares.max() <= 1
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+    plain = class_weights(labels)
     own, before = labels[numbers], labels[np.roll(numbers, 1)]
     for row, (mine, other) in enumerate(zip(own, before, strict=True)):
         expected = np.zeros(7)
-        expected[mine] += shares[row]
-        expected[other] += 1 - shares[row]
-        np.testing.assert_allclose(targets[row], expected, atol=1e-6)
-    plain = class_weights(labels)
+        expected[mine] += plain[mine] * shares[row]
+        expected[other] += plain[other] * (1 - shares[row])
+        np.testing.assert_allclose(weights[row] * targets[row], expected, atol=1e-6)
     np.testing.assert_allclose(weights, shares * plain[own] + (1 - shares) * plain[before], rtol=1e-6)
 
 

@@ -104,6 +104,22 @@ def test_statistics_are_those_of_the_images():
     np.testing.assert_allclose(probabilities(network, images), direct, atol=1e-4)
 
 
+def test_statistics_of_several_batches_are_their_mean(monkeypatch):
+    images = synthetic.generate(72, 7, 7, seed=0).split("train").images
+    found = []
+    for at_once in (len(images), len(images) // 3):
+        network = build("compact")
+        network.set_weights([np.full_like(array, 0.01) for array in network.get_weights()])
+        monkeypatch.setattr("fertools.training.network.images_at_once", lambda *_, kept, n=at_once: n)
+        estimate_statistics(network, images)
+        norm = network.get_layer("stem_norm")
+        found.append((np.array(norm.moving_mean), np.array(norm.moving_variance)))
+    (mean, variance), (mean_of_means, mean_of_variances) = found
+    np.testing.assert_allclose(mean_of_means, mean, rtol=1e-4)
+    assert (mean_of_variances <= variance * 1.0001).all()  # without the variance between the batches
+    np.testing.assert_allclose(mean_of_variances, variance, rtol=0.2)
+
+
 def test_dropout_does_not_spread_the_statistics():
     network = build("sequential")
     images = synthetic.generate(14, 7, 7, seed=0).split("train").images

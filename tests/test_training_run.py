@@ -6,6 +6,7 @@ import pytest
 
 from fertools.errors import RunError
 from fertools.training import Epoch, Run, TrainConfig
+from fertools.training.run import best_epoch
 
 FACTS = {
     "data": {"source": "synthetic", "name": "synthetic", "fingerprint": "0"},
@@ -41,6 +42,15 @@ def test_history_keeps_every_bit(run):
     history = [epoch(1), epoch(2, loss=3.141592653589793e-300)]
     run.commit(history)
     assert run.history() == history
+
+
+def test_history_with_a_camera(run):
+    """Earlier epochs may lack the accuracy on degraded images."""
+    history = [epoch(1, val_accuracy=0.5), epoch(2, val_accuracy=0.6, val_degraded_accuracy=0.3)]
+    run.commit(history)
+    assert run.history() == history
+    assert [row.score for row in history] == [0.5, pytest.approx(0.45)]
+    assert best_epoch(history).epoch == 1
 
 
 def test_commit_removes_older_states(run):

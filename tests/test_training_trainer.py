@@ -23,6 +23,8 @@ keras = import_keras()
 
 from fertools.training import callbacks, trainer  # noqa: E402
 from fertools.training import versions as training_versions  # noqa: E402
+from fertools.training.augmentation import augmented  # noqa: E402
+from fertools.training.config import AUGMENTATIONS  # noqa: E402
 from fertools.training.network import estimate_statistics  # noqa: E402
 from fertools.training.trainer import train, versions  # noqa: E402
 
@@ -399,15 +401,32 @@ def test_the_student_alone_sees_through_the_camera(finished, tmp_path, monkeypat
 def test_the_best_epoch_is_that_of_images_through_the_camera_too(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        trainer, "EpochEnd", lambda *args: seen.append((args[3], args[4])) or callbacks.EpochEnd(*args)
+        trainer, "EpochEnd", lambda *args: seen.append(args[3:6]) or callbacks.EpochEnd(*args)
     )
-    run = train(create(tmp_path / "run", config(epochs=1, camera=0.7)), dataset())
-    (statistics, judged), validation = seen[0], dataset().split("validation")
-    assert statistics.shape == dataset().split("train").images.shape
-    np.testing.assert_array_equal(judged.images[: len(validation)], validation.images)
-    assert (judged.images[len(validation) :] != validation.images).any()
-    np.testing.assert_array_equal(judged.labels, np.tile(validation.labels, 2))
-    assert run.metrics["validation"]["images"] == len(validation)
+    settings = config(epochs=3, camera=0.7, augmentation="strong")
+    run = train(create(tmp_path / "run", settings), dataset())
+    (statistics, validation, degraded), train_split = seen[0], dataset().split("train")
+    # The statistics come from images as in training: augmented, and the camera's share of them degraded.
+    sample = np.random.default_rng(settings.seed).permutation(len(train_split))
+    moved = augmented(train_split.images[sample], AUGMENTATIONS["strong"], settings.seed)
+    assert 0.4 < (statistics != moved).any(axis=(1, 2)).mean() < 0.8
+    np.testing.assert_array_equal(validation.images, dataset().split("validation").images)
+    assert (degraded != validation.images).any(axis=(1, 2)).mean() > 0.7
+    # The figures are told apart, and their mean decides.
+    history = run.history()
+    assert all(row.score == (row.val_accuracy + row.val_degraded_accuracy) / 2 for row in history)
+    best = max(history, key=lambda row: row.score)
+    assert run.metrics["best_epoch"] == best.epoch
+    assert run.metrics["validation"]["accuracy"] == pytest.approx(best.val_accuracy)
+
+
+def test_augmentation_and_camera_draw_numbers_of_their_own(monkeypatch):
+    seeds = []
+    for name in ("AugmentedInput", "Camera"):
+        made = getattr(trainer, name)
+        monkeypatch.setattr(trainer, name, lambda *args, made=made: seeds.append(args[-1]) or made(*args))
+    trainer.spoilt(config(camera=0.5), np.zeros((4, 48, 48), np.uint8), augmented=True)
+    assert len(set(seeds)) == 2
 
 
 def test_start_share_keeps_some_of_the_weights(finished, tmp_path):

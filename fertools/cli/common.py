@@ -130,10 +130,12 @@ class Progress:
 
     def epoch(self, row: Epoch, best: bool) -> None:
         """Print the epoch's line, above the bar."""
+        degraded = row.val_degraded_accuracy
         line = (
             f"epoch {row.epoch:>{len(str(self.epochs))}}/{self.epochs}"
             f"  loss {row.loss:.4f}  accuracy {row.accuracy:6.2%}"
             f"  val loss {row.val_loss:.4f}  val accuracy {row.val_accuracy:6.2%}"
+            f"{'' if degraded is None else f'  degraded {degraded:6.2%}'}"
             f"  lr {row.learning_rate:.2e}  {row.seconds:.1f} s{' *' if best else ''}"
         )
         if self.bar is not None:

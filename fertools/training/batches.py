@@ -91,8 +91,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         targets, weights = np.eye(len(LABELS), dtype=np.float32)[labels], self.weights[labels]
         if self.mixup:
             inputs["share"] = shares = self.shares[place]
-            targets = blend(targets, shares[:, None])
-            weights = blend(weights, shares)
+            # Each of the two labels keeps its own weight: the blended one is that of their sum.
+            targets, weights = blend(weights[:, None] * targets, shares[:, None]), blend(weights, shares)
+            targets /= weights[:, None]
         if self.weighs_inside:
             inputs["weight"] = weights
         part = self.part

@@ -57,7 +57,8 @@ class EpochSeeds(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
 class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Measures the network on the validation split and commits the epoch to the run folder.
 
-    It adds ``val_loss`` and ``val_accuracy`` to the logs, for the callbacks after it.
+    It adds ``val_loss`` and ``val_accuracy`` to the logs, for the callbacks after it, and with a camera
+    ``val_degraded_accuracy``.
 
     Arguments:
         run: the folder to write.
@@ -66,6 +67,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         statistics: uint8 (n, 48, 48) images, from which the BatchNormalization statistics of averaged weights
             are estimated.
         validation: the split that decides which epoch is the best.
+        degraded: its images as the camera degrades them, which then decide as much; None without a camera.
         observer: is notified of each epoch.
         start: the weights that the run started from, or None for random ones.
     """
@@ -77,6 +79,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         network: keras.Model,
         statistics: NDArray[np.uint8],
         validation: Split,
+        degraded: NDArray[np.uint8] | None,
         observer: Observer | None,
         start: list[NDArray[np.float32]] | None = None,
     ) -> None:
@@ -87,10 +90,11 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         self.network = network
         self.statistics = statistics
         self.validation = validation
+        self.degraded = degraded
         self.observer = observer
         self.config = run.config
         self.history = run.history()
-        self.best = max((row.val_accuracy for row in self.history), default=-1.0)
+        self.best = max((row.score for row in self.history), default=-1.0)
         self.started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -116,10 +120,12 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             mix_weights(self.network, self.start, self.config.start_share)
         if self.config.ema or self.config.start_share:
             estimate_statistics(self.network, self.statistics)
+        labels = self.validation.labels
         with split_over(self.config.devices, here=True):
             predicted = probabilities(self.network, self.validation.images)
-        logs["val_loss"] = log_loss(predicted, self.validation.labels)
-        logs["val_accuracy"] = accuracy(predicted, self.validation.labels)
+            logs["val_loss"], logs["val_accuracy"] = log_loss(predicted, labels), accuracy(predicted, labels)
+            if self.degraded is not None:
+                logs["val_degraded_accuracy"] = accuracy(probabilities(self.network, self.degraded), labels)
         if not math.isfinite(logs["loss"] + logs["val_loss"]):
             raise RunError(
                 f"{self.run.path}: the loss is NaN or infinite in epoch {epoch + 1}; train again with a lower"
@@ -131,12 +137,13 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             accuracy=float(logs["accuracy"]),
             val_loss=logs["val_loss"],
             val_accuracy=logs["val_accuracy"],
+            val_degraded_accuracy=logs.get("val_degraded_accuracy"),
             learning_rate=float(model.optimizer.learning_rate),
             seconds=round(time.perf_counter() - self.started, 3),
         )
-        best = row.val_accuracy > self.best
+        best = row.score > self.best
         if best:
-            self.best = row.val_accuracy
+            self.best = row.score
             with replacing(self.run.best) as temporary:
                 self.network.save(temporary)
         save_state(self.run.state(row.epoch), self.trained, model.optimizer)

@@ -100,7 +100,7 @@ def plateau_rate(config: TrainConfig, history: Sequence[Epoch]) -> float:
 
 
 def is_over(config: TrainConfig, history: Sequence[Epoch]) -> bool:
-    """Whether all epochs are done, or the validation accuracy has not risen for ``early_stopping`` epochs."""
+    """Whether all epochs are done, or the best is ``early_stopping`` epochs ago."""
     if len(history) >= config.epochs:
         return True
     if not (history and config.early_stopping):

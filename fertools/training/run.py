@@ -68,6 +68,15 @@ class Epoch:
     val_accuracy: float
     learning_rate: float
     seconds: float
+    #: Of the validation images as the camera degrades them, each of them; None without a camera.
+    val_degraded_accuracy: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What the best epoch has most of: the accuracy on validation images, clean and degraded together."""
+        if self.val_degraded_accuracy is None:
+            return self.val_accuracy
+        return (self.val_accuracy + self.val_degraded_accuracy) / 2
 
 
 @dataclass(frozen=True)
@@ -235,7 +244,10 @@ class Run:
             return []
         try:
             history = [
-                Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
+                Epoch(
+                    epoch=int(row.pop("epoch")),
+                    **{name: float(value) for name, value in row.items() if value != ""},
+                )
                 for row in csv.DictReader(read_text(path).splitlines())
             ]
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
@@ -254,7 +266,8 @@ class Run:
             replacing(self.path / HISTORY_FILE) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
-            writer = csv.DictWriter(file, list(asdict(history[-1])))
+            fields = [name for name, value in asdict(history[-1]).items() if value is not None]
+            writer = csv.DictWriter(file, fields, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(asdict(row) for row in history)
         for state in self.path.glob("last-*.npz"):
@@ -269,8 +282,8 @@ class Run:
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the first of the epochs with the highest validation accuracy."""
-    return max(history, key=lambda row: row.val_accuracy)
+    """Return the first of the epochs with the highest score."""
+    return max(history, key=lambda row: row.score)
 
 
 def seed_folder(path: Path, seed: int) -> Path:

@@ -191,15 +191,14 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
     sample = np.random.default_rng(config.seed).permutation(len(train_split))[
         : STATISTICS_IMAGES * (4 if config.camera else 1)
     ]
-    statistics, judged = train_split.images[sample], validation
+    statistics, degraded = train_split.images[sample], None
     if config.camera:
         # BatchNorm statistics must come from images like those of training, degraded ones included. And the
         # best epoch is the one that is best on clean and degraded images together.
         with split_over(config.devices, here=True):
             statistics = spoilt(config, statistics, augmented=True)
-            twice = np.concatenate([validation.images, spoilt(config, validation.images)])
-        judged = Split(twice, np.tile(validation.labels, 2))
-    end = EpochEnd(run, trained, network, statistics, judged, observer, start)
+            degraded = spoilt(config, validation.images)
+    end = EpochEnd(run, trained, network, statistics, validation, degraded, observer, start)
     callbacks = [EpochSeeds(config.seed, batches), end, *versions]
     if tensorboard:
         callbacks.append(_tensorboard(run.path / "tensorboard"))
@@ -281,7 +280,7 @@ def _model_around(trained: keras.Model, run: Run, split: Split) -> tuple[keras.M
         images = Mixup()((images, inputs["share"]))
     seen = images
     if config.camera:
-        seen = _camera(config, config.camera)(images)
+        seen = _camera(config, config.camera, config.seed)(images)
     answers = trained(seen)
     if distillation:
         if count:
@@ -305,8 +304,8 @@ def _weighs_inside(config: TrainConfig, facts: dict[str, Any]) -> bool:
     return "distillation" in facts and config.class_balance == "weights"
 
 
-def _camera(config: TrainConfig, share: float) -> Camera:
-    return Camera(share, config.camera_strength, tuple(config.camera_kinds.split(",")), config.seed)
+def _camera(config: TrainConfig, share: float, seed: int) -> Camera:
+    return Camera(share, config.camera_strength, tuple(config.camera_kinds.split(",")), seed)
 
 
 def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = False) -> NDArray[np.uint8]:
@@ -319,7 +318,9 @@ def spoilt(config: TrainConfig, images: NDArray[np.uint8], *, augmented: bool = 
     """
     augmentation = AUGMENTATIONS[config.augmentation if augmented else "none"]
     seen = AugmentedInput(augmentation, config.seed)(images[..., None], training=True)
-    seen = _camera(config, config.camera if augmented else 1.0)(seen, training=True)
+    # From one seed, augmentation and camera would draw the same numbers: all bright images would be shifted.
+    share, seed = (config.camera, config.seed + 1) if augmented else (1.0, config.seed)
+    seen = _camera(config, share, seed)(seen, training=True)
     return to_levels(seen)
 
 
