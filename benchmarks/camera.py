@@ -80,7 +80,7 @@ def main() -> None:
 
 def measured(run: Path, source: str, images: int) -> dict[str, Any]:
     """Return what ``fertools stress`` says of a run; measured once."""
-    file = run / "stress.json"
+    file = run / f"stress-{images}.json"
     if not file.is_file():
         words = ["stress", run, "--data", source, "--images", images, "--json"]
         command = [sys.executable, "-m", "fertools", *map(str, words)]

@@ -4,10 +4,14 @@ import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from fertools.evaluation import is_run
 from fertools.training import Run
+
+#: Options whose values are paths.
+NAMED = {"data", "out", "weights", "teachers"}
 
 
 def command_line(description: str, out: str) -> argparse.ArgumentParser:
@@ -31,7 +35,39 @@ def fertools(*words: object) -> int:
 
 
 def complete(run: Path, source: str, *words: object) -> bool:
-    """Start a run with the command ``words``, or continue it. Returns whether it is finished."""
+    """Start a run with the command ``words``, or continue it. Returns whether it is finished.
+
+    Raises:
+        SystemExit: the run was made with other options.
+    """
     if not is_run(run):
         return not fertools(*words, "--data", source, "--out", run)
+    given, made = (
+        options_of(map(str, words)),
+        options_of(shlex.split(Run(run).facts["commands"][-1], comments=True)),
+    )
+    for name, value in given.items():
+        if name in made and not same(made[name], value):
+            raise SystemExit(f"{run}: made with --{name} {made[name]}, not {value}; name another --out")
     return Run(run).finished or not fertools("train", "--resume", run, "--data", source)
+
+
+def options_of(words: Iterable[str]) -> dict[str, str]:
+    """Return the options with one value each, without paths, of which a run records the names alone."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name = word.removeprefix("--")
+            found[name] = []
+        elif name:
+            found[name].append(word)
+    return {key: values[0] for key, values in found.items() if len(values) == 1 and key not in NAMED}
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two values are the same text or number."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one == other

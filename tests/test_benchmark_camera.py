@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import readme
+from told_run import told_run
 
+from fertools.files import write_json
 from fertools.training import TrainConfig
 from fertools.training.config import CAMERA_KINDS
 
@@ -65,3 +67,16 @@ def test_the_figures_are_of_these_runs(camera: Any) -> None:
     """That the page shows them is checked with the other generated blocks, in tests/test_readme.py."""
     document = json.loads(readme.CAMERA.read_text(encoding="utf-8"))
     assert {row["name"]: row["options"] for row in document["rows"]} == camera.RUNS
+
+
+def test_a_run_with_other_options_is_not_taken(camera: Any, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "run", [0.2])
+    command = (
+        "fertools train --data SRC --out run --weights a/best.keras --epochs 2 --mixup 0.10  # fertools 1"
+    )
+    write_json(run.path / "run.json", run.facts | {"commands": [command]})
+    assert camera.complete(
+        run.path, "faces.npz", "train", "--epochs", 2, "--mixup", "0.1", "--weights", "x/a"
+    )
+    with pytest.raises(SystemExit, match="made with --epochs 2, not 3; name another --out"):
+        camera.complete(run.path, "faces.npz", "train", "--epochs", 3)

@@ -113,6 +113,7 @@ def test_metadata(small_export, small_data, report, precision):
         "images": 350,
         "value": pytest.approx(accuracy),
         "by_face_pixels": form["by_face_pixels"],
+        "by_face_pixels_images": form["images"],
     }
     assert accuracy > 0.6
     stored = onnx.load(predictor.path).metadata_props

@@ -32,12 +32,12 @@ def pooled():
     return randomize(network)
 
 
-def skipping():
-    """The image is read by a convolution, and again after it."""
+def skipping(behind=None):
+    """The image is read by a convolution, and again after it, by pooling or by the layer ``behind``."""
     image = keras.Input((48, 48, 1))
     found = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
     # Not the mean over the image: faces hardly differ in it, and `decisive` would enlarge its rounding.
-    found = layers.AveragePooling2D(12)(layers.Concatenate()([found, image]))
+    found = (behind or layers.AveragePooling2D(12))(layers.Concatenate()([found, image]))
     found = layers.Flatten()(found)
     return randomize(keras.Model(image, layers.Dense(7, activation="softmax")(found)))
 
@@ -49,8 +49,9 @@ def test_the_scaling_is_in_the_kernels():
     np.testing.assert_allclose(run_onnxruntime(model, FACES), probabilities(network, FACES), atol=1e-4)
 
 
-def test_the_scaling_stays_where_something_else_reads_the_image():
-    network = decisive(skipping(), FACES)
+@pytest.mark.parametrize("behind", [None, layers.Conv2D(2, 5, strides=8)])
+def test_the_scaling_stays_where_something_else_reads_the_image(behind):
+    network = decisive(skipping(behind), FACES)
     model = to_onnx(network)
     assert operators(model).count("Mul") == 1
     assert first_layers(model) == []

@@ -13,7 +13,7 @@ from fertools.backend import import_keras
 from fertools.cli import main
 from fertools.data import write
 from fertools.errors import ModelError
-from fertools.models import NETWORKS
+from fertools.models import NETWORKS, build
 from fertools.models.inference import load, load_as, probabilities
 
 keras = import_keras()
@@ -146,6 +146,12 @@ def test_a_foreign_network_that_keeps_the_contract_is_measured(wrap):
         result = run(*command)
         assert result.exit_code == 1
         assert f"Error: good.keras: {said}" in result.stderr
+
+
+def test_another_network_of_the_same_shapes():
+    build("mlp").save("mlp.keras")
+    with pytest.raises(ModelError, match="is not a mlp-scaled network"):
+        load_as("mlp-scaled", tiny_training.Path("mlp.keras"))
 
 
 def test_another_network_under_the_name_of_ours():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fertools.verification.timing import can_pin, interleaved, one_processor
+from fertools.verification.timing import SPINNING, can_pin, in_turns, interleaved, one_processor
 
 pytestmark = pytest.mark.skipif(not can_pin(), reason="threads cannot be kept on a processor here")
 
@@ -68,6 +68,15 @@ def test_work_of_several_threads_takes_one_processor():
             thread.join()
         wall, used = time.perf_counter() - wall, time.process_time() - used
     assert used < 1.1 * wall
+
+
+def test_between_turns_of_several_threads_there_is_time_to_stop_spinning(monkeypatch):
+    order = []
+    monkeypatch.setattr("fertools.verification.timing.time.sleep", lambda seconds: order.append(seconds))
+    in_turns({"one": lambda: order.append("one"), "two": lambda: order.append("two")}, rounds=2, threads=2)
+    pauses = [place for place, what in enumerate(order) if what == SPINNING]
+    assert [order[place + 1] for place in pauses] == ["one", "two"] * 2
+    assert {*order[pauses[0] + 1 : pauses[1]]} == {"one"}
 
 
 def test_calls_take_turns():

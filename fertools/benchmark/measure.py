@@ -61,8 +61,7 @@ def benchmark(
         facts.append(FileFacts(file.name, precision, provider, file.stat().st_size, seconds, peak))
 
     say("timing, in turns")
-    peaks = in_turns({name: matrix_product(name, threads) for name in files}, rounds=rounds)
-    rates = {name: SIZE**3 / typical(found) for name, found in peaks.items()}
+    products = {f"peak {precision}": matrix_product(precision, threads) for precision in files}
     speeds = []
     for size in batches:
         faces = np.random.default_rng(0).integers(0, 256, (size, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
@@ -70,19 +69,19 @@ def benchmark(
             precision: lambda predictor=predictor, faces=faces: predictor.probabilities(faces)
             for precision, predictor in predictors.items()
         }
-        found = in_turns(calls, rounds=rounds, threads=threads)
+        found = in_turns({**calls, **products}, rounds=rounds, threads=threads)
         medians = {name: typical(samples) for name, samples in found.items()}
-        for name, samples in found.items():
-            seconds = medians[name]
+        for name in files:
+            seconds, rate = medians[name], SIZE**3 / medians[f"peak {name}"]
             speeds.append(
                 Speed(
                     file=files[name].name,
                     batch=size,
                     p50_milliseconds=seconds * 1e3,
-                    p95_milliseconds=float(np.percentile(np.concatenate(samples), 95)) * 1e3,
+                    p95_milliseconds=float(np.percentile(np.concatenate(found[name]), 95)) * 1e3,
                     images_per_second=size / seconds,
                     times_float32=medians["float32"] / seconds if "float32" in medians else None,
-                    share_of_peak=work * size / seconds / rates[name],
+                    share_of_peak=work * size / seconds / rate,
                 )
             )
     info = next(iter(predictors.values())).info

@@ -22,8 +22,8 @@ SIZE = 768
 def multiply_adds(file: Path) -> int:
     """Multiply-adds of an image in the convolutions and matrix products of an .onnx or .ort file.
 
-    They are counted in onnxruntime's profile of a run, which has the shapes of all operators of the optimized
-    graph: QLinearConv is a convolution, FusedGemm a matrix product.
+    They are counted in onnxruntime's profile of a run, which has the shapes of all operators of the file, not
+    optimized any further: QLinearConv is a convolution, FusedGemm a matrix product.
     """
     total = 0
     for operator, inputs, (output, *_) in _operators(file):

@@ -75,6 +75,8 @@ def _accuracy_rows(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
         return [("  accuracy", "not measured")]
     protocol = dict(accuracy)
     value, by_size = protocol.pop("value"), protocol.pop("by_face_pixels", {})
+    images = protocol.pop("by_face_pixels_images", None)
     told = ", ".join(f"{name} {fact}" for name, fact in protocol.items())
     sizes = ", ".join(f"{share:.1%} at {pixels} pixels" for pixels, share in by_size.items())
+    sizes += f" ({images} images)" if images else ""
     return [("  accuracy", f"{value:.2%} ({told})"), *([("  by face size", sizes)] if sizes else [])]

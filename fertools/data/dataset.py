@@ -133,9 +133,8 @@ class Dataset:
 
     @cached_property
     def image_ids(self) -> npt.NDArray[np.intp]:
-        """Equal numbers for byte-identical images, counted from 0 by first appearance: intp (n,)."""
-        seen: dict[bytes, int] = {}
-        return np.array([seen.setdefault(image.tobytes(), len(seen)) for image in self.images], dtype=np.intp)
+        """See the function ``image_ids``."""
+        return image_ids(self.images)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -150,3 +149,9 @@ def _code(name: str) -> int:
     if name not in SPLITS:
         raise ConfigError(f"no split is called {name!r}; choose one of {', '.join(SPLITS)}")
     return SPLITS.index(name)
+
+
+def image_ids(images: Bytes) -> npt.NDArray[np.intp]:
+    """Return equal numbers for byte-identical images, counted from 0 by first appearance: intp (n,)."""
+    seen: dict[bytes, int] = {}
+    return np.array([seen.setdefault(image.tobytes(), len(seen)) for image in images], dtype=np.intp)

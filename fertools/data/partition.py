@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fertools.data.dataset import SPLITS, Bytes, Dataset
+from fertools.data.dataset import SPLITS, Bytes, Dataset, image_ids
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
@@ -15,12 +15,13 @@ TEST_SHARE: Final = 0.2
 VALIDATION_SHARE: Final = 0.1
 
 
-def draw(labels: Bytes, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Draw the same share of every class.
+def draw(images: Bytes, labels: Bytes, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Draw the same share of every class. Byte-identical images are drawn together, or not at all.
 
     Arguments:
-        labels: uint8 (n,).
-        share: 0..1, rounded to whole images in each class; a class of two or more images
+        images: uint8 (n, 48, 48).
+        labels: uint8 (n,); of copies, that of the first counts.
+        share: 0..1, rounded to whole images in each class, without copies; a class of two or more images
             gives at least one and keeps at least one.
         seed: the same seed draws the same images.
 
@@ -28,12 +29,14 @@ def draw(labels: Bytes, share: float, seed: int) -> npt.NDArray[np.bool_]:
         bool (n,), true where drawn.
     """
     random = np.random.default_rng(seed)
-    drawn = np.zeros(len(labels), dtype=np.bool_)
-    for label in np.unique(labels):
-        rows = random.permutation(np.flatnonzero(labels == label))
+    _, firsts, originals = np.unique(image_ids(images), return_index=True, return_inverse=True)
+    codes = labels[firsts]
+    drawn = np.zeros(len(codes), dtype=np.bool_)
+    for label in np.unique(codes):
+        rows = random.permutation(np.flatnonzero(codes == label))
         count = round(share * len(rows))
         drawn[rows[: min(max(count, 1), len(rows) - 1)]] = True
-    return drawn
+    return drawn[originals]
 
 
 def with_drawn_test(name: str, images: Bytes, labels: Bytes, seed: int) -> Dataset:
@@ -42,7 +45,7 @@ def with_drawn_test(name: str, images: Bytes, labels: Bytes, seed: int) -> Datas
     Raises:
         DataError: an array's dtype, shape or values are not those of a ``Dataset``.
     """
-    usage = np.where(draw(labels, TEST_SHARE, seed), TEST, TRAIN).astype(np.uint8)
+    usage = np.where(draw(images, labels, TEST_SHARE, seed), TEST, TRAIN).astype(np.uint8)
     note = f"test: {TEST_SHARE:.0%} of the images drawn, stratified, seed {seed}"
     return Dataset(name, images, labels, usage, (note,))
 
@@ -53,6 +56,7 @@ def with_carved_validation(dataset: Dataset, seed: int) -> Dataset:
     if not train.size or (dataset.usage == VALIDATION).any():
         return dataset
     usage = dataset.usage.copy()
-    usage[train[draw(dataset.labels[train], VALIDATION_SHARE, seed)]] = VALIDATION
+    drawn = draw(dataset.images[train], dataset.labels[train], VALIDATION_SHARE, seed)
+    usage[train[drawn]] = VALIDATION
     note = f"validation: {VALIDATION_SHARE:.0%} of train carved out, stratified, seed {seed}"
     return Dataset(dataset.name, dataset.images, dataset.labels, usage, (*dataset.notes, note))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fertools.contract import IMAGE_SIZE
 from fertools.data import Dataset
+from fertools.errors import MissingExtraError
 from fertools.evaluation.measurement import Network
 from fertools.runtime.preprocessing import to_face
 
@@ -48,11 +49,23 @@ class Change:
     make: Callable[[Faces, float, Drawn, np.random.Generator], Faces] = field(repr=False)
 
     def apply(self, faces: Faces, severity: float) -> Faces:
-        """Apply the change. The same face, severity and position in the array give the same pixels."""
+        """Apply the change. The same face, severity and position in the array give the same pixels.
+
+        Of sensor noise, only in an array of the same length: its pixels are drawn after all faces' numbers.
+        """
         place = self.severities.index(severity)
         generator = np.random.default_rng([SEED, zlib.crc32(self.name.encode()), place])
         drawn = generator.random((len(faces), 3))
         return self.make(faces, severity, drawn, generator)
+
+
+def _ndimage() -> Any:
+    """scipy.ndimage. Raises MissingExtraError."""
+    try:
+        from scipy import ndimage
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("scipy", "train") from error
+    return ndimage
 
 
 def _each(faces: Faces, change: Callable[[int, Faces], Any]) -> Faces:
@@ -115,15 +128,12 @@ def _turned(faces: Faces, degrees: float, drawn: Drawn, generator: np.random.Gen
 
 
 def _defocused(faces: Faces, sigma: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
-    from scipy.ndimage import gaussian_filter
-
-    return _rounded(gaussian_filter(faces.astype(np.float64), (0, sigma, sigma), mode="nearest"))
+    return _rounded(_ndimage().gaussian_filter(faces.astype(np.float64), (0, sigma, sigma), mode="nearest"))
 
 
 def _moving(faces: Faces, length: float, drawn: Drawn, generator: np.random.Generator) -> Faces:
     """Blur along a line of ``length`` pixels in a random direction."""
-    from scipy.ndimage import convolve
-
+    convolve = _ndimage().convolve
     reach = math.ceil(length / 2)
     along = np.linspace(-length / 2, length / 2, 8 * reach + 1)
 
@@ -307,7 +317,9 @@ def stress(
 
     Raises:
         DataError: the split is empty.
+        MissingExtraError: SciPy is not installed.
     """
+    _ndimage()  # before the work of the changes that do not need it
     whole = dataset.split(split)
     chosen = np.arange(len(whole))
     if images is not None and images < len(whole):

@@ -283,11 +283,13 @@ def _accuracies(folder: Path, test: Split, stressed: Mapping[str, Stress]) -> di
     found = {}
     for precision, file in model_files(folder).items():
         rows = in_batches(Predictor(file, precision=precision, providers="cpu", threads=1), test.images)
+        by_size = stressed["int8" if precision == "int8" else "keras"]
         found[precision] = {
             "split": "test",
             "images": len(test),
             "value": evaluate(rows, test.labels).accuracy,
-            "by_face_pixels": stressed["int8" if precision == "int8" else "keras"].by_face_pixels,
+            "by_face_pixels": by_size.by_face_pixels,
+            "by_face_pixels_images": by_size.images,
         }
     return found
 

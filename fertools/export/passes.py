@@ -133,7 +133,8 @@ def _users(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
     """Return the nodes that read a tensor, directly or after operators that only move its values."""
     found = []
     for node in readers(graph, name):
-        found += _users(graph, node.output[0]) if node.op_type in MOVES else [node]
+        moves = node.op_type in MOVES and (node.op_type != "Concat" or {*node.input} == {name})
+        found += _users(graph, node.output[0]) if moves else [node]
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fertools.contract import IMAGE_SIZE, LABELS, PIXEL_MAX
 from fertools.errors import ModelError
-from fertools.models import build
+from fertools.models import NETWORKS, build
 from fertools.models.structure import images_at_once
 
 if TYPE_CHECKING:
@@ -87,9 +87,10 @@ def load_as(name: str, path: Path) -> keras.Model:
     Raises:
         ModelError: as ``load``, or the file is of another network.
     """
-    given = load(path).get_weights()
-    network = build(name)
-    if [array.shape for array in given] != [array.shape for array in network.get_weights()]:
+    loaded, network = load(path), build(name)
+    given = loaded.get_weights()
+    other = loaded.name in NETWORKS and loaded.name != name  # the shapes may agree: mlp and mlp-scaled
+    if other or [array.shape for array in given] != [array.shape for array in network.get_weights()]:
         raise ModelError(f"{path}: is not a {name} network; choose another file, or --model")
     network.set_weights(given)
     return network

@@ -52,7 +52,8 @@ class ModelInfo:
     #: Number of parameters of the trained network.
     parameters: int
     #: Measured accuracy, 0 to 1, and its protocol: ``{"split": "test", "images": 3589, "value": 0.66}``,
-    #: and by the size of faces if measured: ``"by_face_pixels": {"24": 0.62}``. May be empty.
+    #: and by the size of faces if measured, on so many images: ``"by_face_pixels": {"24": 0.62}``,
+    #: ``"by_face_pixels_images": 1024``. May be empty.
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     #: The training data: ``{"name": ..., "fingerprint": ...}``.
     data: Mapping[str, Any]

@@ -71,7 +71,7 @@ class TrainConfig:
         0.0, 0, 1, "The rate is divided by 1 + this x step; 0 switches it off."
     )
     learning_rate_steps: str = text(
-        "", "E:F,E:F,...: after epoch E the rate is multiplied by F. Not with cosine."
+        "", "E:F,E:F,...: from epoch E on the rate is F times --learning-rate. Not with cosine."
     )
     warmup_epochs: int = number(
         3, 0, 1_000, "Epochs of linear warm-up before the cosine, at most a tenth of all."
@@ -87,7 +87,10 @@ class TrainConfig:
     label_smoothing: float = number(0.1, 0, 0.9, "Share of the target spread over all classes.")
     augmentation: str = choice("strong", AUGMENTATIONS, "Random changes of the training images.")
     camera: float = number(
-        0.0, 0, 1, "Share of the images degraded as by a bad camera; teachers see the originals."
+        0.0,
+        0,
+        1,
+        "Share of the images that go through a bad camera, which degrades most; teachers see the originals.",
     )
     camera_kinds: str = text(",".join(CAMERA_KINDS), "The camera's degradations to use, separated by commas.")
     camera_strength: float = number(1.0, 0.1, 1.5, "Factor on the strength of the camera's degradations.")

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fertools.backend import import_keras
 from fertools.contract import (
     BEST_FILE,
     CONFIG_FILE,
@@ -178,7 +179,8 @@ class Run:
         """
         facts, augmentation = self.facts, self.config.augmentation
         teachers = [teacher["sha256"] for teacher in facts["distillation"]["teachers"]]
-        images = [facts["data"]["fingerprint"], augmentation, facts["device"]["backend"]]
+        # The backend that augments now, which need not be the one that began the run.
+        images = [facts["data"]["fingerprint"], augmentation, import_keras().backend.backend()]
         asked = [teachers, facts["precision"], images]
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
         return (self.seeds_folder or self.path) / f"answers-{key}" / f"{version:04d}.npy"

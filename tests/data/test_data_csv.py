@@ -24,7 +24,8 @@ def test_byte_order_mark_other_columns_and_odd_spacing(save):
 
 
 def test_without_usage_a_test_split_is_drawn(save):
-    path = save("train.csv", "emotion,pixels\n" + f"2,{ROW}\n5,{ROW}\n" * 10)
+    rows = "".join(f"{(2, 5)[number % 2]},{number}{ROW[1:]}\n" for number in range(20))
+    path = save("train.csv", "emotion,pixels\n" + rows)
     dataset = data.read(path, seed=1)
     assert np.bincount(dataset.usage).tolist() == [16, 0, 4]
     assert np.bincount(dataset.split("test").labels, minlength=6).tolist() == [0, 0, 2, 0, 0, 2]

@@ -145,6 +145,18 @@ def test_an_npz_file_by_the_name_of_npy(tmp_path):
         data.read(tmp_path / "x.npy")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_of_an_image_stay_on_one_side_of_a_drawn_split(tmp_path, small, seed):
+    rows = np.random.default_rng(seed).integers(0, len(small), 3 * len(small))
+    np.save(tmp_path / "x.npy", small.images[rows])
+    np.save(tmp_path / "y.npy", small.labels[rows])
+    loaded = data.load(tmp_path, seed=seed)
+    sides = {}
+    for name in ("train", "validation", "test"):
+        for image in loaded.split(name).images:
+            assert sides.setdefault(image.tobytes(), name) == name
+
+
 def test_npz_with_an_entry_that_is_no_array(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images", b"text")
