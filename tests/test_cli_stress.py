@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -103,6 +104,13 @@ def folder(tmp_path, monkeypatch):
 
 def run(*arguments):
     return CliRunner().invoke(main, ["stress", *map(str, arguments)])
+
+
+def test_a_device_has_no_scipy(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    result = run("export", "--data", "tiny.npz")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "Error: scipy is not installed: pip install 'fertools[train]'"
 
 
 def test_table(folder):

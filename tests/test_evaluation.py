@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tiny_model import tiny_export
 
 from fertools.contract import LABELS, ONNX_FILE
 from fertools.data import Dataset, synthetic
-from fertools.errors import ConfigError, DataError, ModelError, RunError
+from fertools.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import confusion_figure, evaluate, is_run, measure, open_network
 from fertools.evaluation.metrics import calibration_error
 from fertools.runtime import Predictor
@@ -23,6 +24,12 @@ def sure(predicted, confidence=0.9):
     rows = np.full((len(predicted), 7), (1 - confidence) / 6, np.float32)
     rows[np.arange(len(predicted)), predicted] = confidence
     return rows
+
+
+def test_a_device_has_no_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingExtraError, match=r"^scikit-learn is not installed.*fertools\[train\]"):
+        evaluate(sure([0]), np.zeros(1, np.uint8))
 
 
 def test_by_hand():

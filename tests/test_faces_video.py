@@ -239,6 +239,24 @@ def test_every_frame_of_a_file_with_its_time(video):
     assert source.dropped == 0
 
 
+def test_without_with_the_iteration_opens_and_closes(video):
+    """In a process of its own: what waits for ever is ended there."""
+    code = """
+import sys, threading
+from fertools.faces import Video
+whole = Video(sys.argv[1])
+print(len([*whole]), len([*whole]))
+for _ in (part := Video(sys.argv[1])):
+    break
+with Video(sys.argv[1]) as source:
+    print(len([*source]), len([*source]))
+print(threading.active_count())
+"""
+    command = [sys.executable, "-c", code, str(video)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("40 0\n40 0\n1\n", "")
+
+
 def test_colours_are_rgb(tmp_path):
     red = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     red[:, :, 0] = 200
@@ -292,13 +310,35 @@ def test_sources_that_are_none(tmp_path, monkeypatch, source, arguments, error, 
         Video(source, **arguments)
 
 
+def greys(path: Path) -> list[int]:
+    """Of the frames of a video, to the nearest 20."""
+    with Video(str(path)) as source:
+        return [20 * round(float(pixels.mean()) / 20) for _, pixels in source]
+
+
+def test_the_first_frame_is_shown_from_the_start(tmp_path):
+    writer = Writer(tmp_path / "video.avi", (WIDTH, HEIGHT), 10)
+    for moment, grey in ((0.2, 60), (0.3, 180)):
+        writer.write(moment, np.full((HEIGHT, WIDTH, 3), grey, np.uint8))
+    writer.close()
+    writer.close()
+    assert greys(tmp_path / "video.avi") == [60, 60, 60, 180]
+
+
+def test_frames_of_another_size_are_scaled(tmp_path):
+    writer = Writer(tmp_path / "video.avi", (WIDTH, HEIGHT), 10)
+    for index, shape in enumerate([(HEIGHT, WIDTH), (2 * HEIGHT, WIDTH), (8, 16)]):
+        writer.write(index / 10, np.full((*shape, 3), 60 + 60 * index, np.uint8))
+    writer.close()
+    assert greys(tmp_path / "video.avi") == [60, 120, 180]
+
+
 def test_a_late_frame_takes_the_place_of_those_before(tmp_path):
     writer = Writer(tmp_path / "late.avi", (WIDTH, HEIGHT), 10)
-    for moment in (0, 0.1, 0.5, 0.51):
-        writer.write(moment, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    for moment, grey in ((0, 20), (0.1, 60), (0.5, 100), (0.51, 140), (0.7, 180), (0.68, 220)):
+        writer.write(moment, np.full((HEIGHT, WIDTH, 3), grey, np.uint8))
     writer.close()
-    with Video(str(tmp_path / "late.avi")) as source:
-        assert len([*source]) == 6
+    assert greys(tmp_path / "late.avi") == [20, 60, 60, 60, 60, 140, 140, 220]
     with pytest.raises(ConfigError, match=r"\.xyz"):
         Writer(tmp_path / "video.xyz", (WIDTH, HEIGHT), 10)
 

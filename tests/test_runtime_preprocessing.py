@@ -1,6 +1,8 @@
 import contextlib
 import io
 import struct
+import threading
+import tracemalloc
 import warnings
 import zlib
 
@@ -12,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from fertools.errors import ImageError
-from fertools.runtime import to_face, to_faces
+from fertools.runtime import decoding, to_face, to_faces
 
 #: Neither square nor a multiple of 48, with a sharp edge where the ramp wraps around.
 RAMP = ((np.arange(64)[:, None] * 7 + np.arange(100)[None] * 5) % 256).astype(np.uint8)
@@ -158,6 +160,28 @@ def test_unusable_files_are_named(tmp_path):
         to_face(b"")
 
 
+@pytest.mark.parametrize("shape", [(1, 500_000), (500_000, 1), (1, 65_536)])
+def test_a_side_of_any_length_takes_no_memory(shape):
+    picture = encoded(Image.fromarray(np.zeros(shape, np.uint8)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="at most 65,535: crop the face first"):
+            to_face(picture)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_weights_of_long_sides_are_not_kept():
+    tracemalloc.start()
+    try:
+        for side in range(20_000, 20_004):
+            assert np.unique(to_face(np.full((2, side), 255, np.uint8))).tolist() == [255]
+        assert tracemalloc.get_traced_memory()[0] < 5_000_000  # those of one take 7.7 million
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("side", [10_000, 60_000])  # Pillow warns about the first and refuses the second
 def test_decompression_bombs_are_refused_without_warnings(side):
     def chunk(kind, body):
@@ -175,6 +199,30 @@ def test_decompression_bombs_are_refused_without_warnings(side):
         with pytest.raises(ImageError, match="too many pixels"):
             to_face(bomb)
     assert not caught
+
+
+def in_another_thread(call):
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+def test_warnings_of_other_threads_are_no_errors(monkeypatch):
+    """While one thread decodes, another opens a large picture, which Pillow warns of."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    large, opened = encoded(Image.fromarray(noise(60, 60))), []
+    with decoding.explaining(""):
+        in_another_thread(lambda: opened.append(Image.open(io.BytesIO(large))))
+    assert len(opened) == 1
+
+
+def test_many_pixels_in_an_icon_are_refused(monkeypatch):
+    """Their number is not in its header."""
+    icon = bytearray(encoded(Image.fromarray(noise(60, 60)), "ICO", sizes=[(60, 60)]))
+    icon[6:8] = 16, 16  # width and height of the first picture, of which it says this
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    with pytest.raises(ImageError, match="too many pixels"):
+        to_face(bytes(icon))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +257,14 @@ def test_transparency_is_laid_over_black():
     face = to_face(Image.fromarray(clear))
     assert np.unique(face[:, :24]).tolist() == [0]
     assert np.unique(face[:, 24:]).tolist() == [255]
+    deep = noise(48, 48).astype(np.uint16) * 257
+    deep[:, :24] = 40_000
+    face = to_face(encoded(Image.fromarray(deep), transparency=40_000))
+    assert np.unique(face[:, :24]).tolist() == [0]
+    assert np.array_equal(face[:, 24:], deep[:, 24:] // 257)
+    bits = Image.fromarray(noise(48, 48)).convert("1")
+    assert np.unique(to_face(encoded(bits, transparency=1))).tolist() == [0]
+    assert np.array_equal(to_face(encoded(bits, transparency=0)), np.asarray(bits.convert("L")))
     palette = Image.fromarray(noise(48, 48)).convert("P")
     palette.info["transparency"] = bytes(256)
     assert np.unique(to_face(palette)).tolist() == [0]

@@ -149,7 +149,13 @@ def test_auto_tells_what_does_not_work_and_goes_on(export, played, fault):
 def test_an_onnxruntime_that_does_not_tell_who_does_what(export, played, monkeypatch):
     monkeypatch.delattr(PlayedSession, "get_provider_graph_assignment_info")
     monkeypatch.setattr(PlayedSession, "__getattr__", lambda self, name: getattr(OldSession(self.real), name))
-    assert Predictor(export, providers="coreml").provider == COREML
+    with pytest.raises(
+        ProviderError, match=f"^{COREML} cannot be told from the CPU by an onnxruntime before"
+    ):
+        Predictor(export, providers="coreml")
+    assert Predictor(export, providers="cpu").provider == CPU
+    with pytest.warns(ProviderWarning, match="before 1.24"):
+        assert Predictor(export).provider == CPU
 
 
 class OldSession:

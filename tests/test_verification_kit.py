@@ -10,9 +10,11 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from tiny_model import tiny_export, tiny_info, tiny_proto
@@ -22,6 +24,7 @@ from fertools.contract import INT8_FILE, ONNX_FILE
 from fertools.data import synthetic
 from fertools.errors import DataError, GateError, ModelError
 from fertools.runtime.metadata import add_checksum
+from fertools.verification import check
 from fertools.verification.kit import DEVICE_AGREEMENT, read_result, write_kit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,6 +113,76 @@ def test_another_version_is_told_apart(kit: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "another version" in done.stderr
     assert tiny_info(seed=1).weights_sha256[:12] in done.stderr
+
+
+CUDA = "CUDAExecutionProvider"
+
+
+@pytest.mark.skipif(
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="it is not in this build"
+)
+def test_a_provider_that_runs_nothing_is_no_device(kit: Path, tmp_path: Path) -> None:
+    """Azure's has no operators, but onnxruntime names it as the session's first."""
+    done = run(kit, tmp_path, "--provider", "AzureExecutionProvider")
+    assert done.returncode == 1
+    assert "AzureExecutionProvider has no operator of model." in done.stderr
+    assert not (tmp_path / "result.json").exists()
+
+
+class Played:
+    """An onnxruntime with CUDA; ``faults`` say what goes wrong."""
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = faults
+        self.started: list[tuple[list[str], list[dict[str, str]]]] = []
+        self.preloaded = 0
+        self.SessionOptions = onnxruntime.SessionOptions
+        self.__version__ = onnxruntime.__version__
+
+    def preload_dlls(self) -> None:
+        self.preloaded += 1
+        print("libcudnn not found")
+
+    def InferenceSession(self, path, options, providers, provider_options, enable_fallback):  # noqa: N802
+        assert enable_fallback == 0
+        self.started.append((providers, provider_options))
+        if "old" in self.faults and provider_options[0]:
+            raise RuntimeError('Unknown provider option: "use_tf32".')
+        if "start" in self.faults:
+            raise RuntimeError("no kernel image")
+        real = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        played = SimpleNamespace(get_modelmeta=real.get_modelmeta, run=real.run)
+        played.get_providers = lambda: [*providers, "CPUExecutionProvider"]
+        if "old" not in self.faults:
+            parts = [SimpleNamespace(ep_name="CPUExecutionProvider")]
+            parts += [] if "idle" in self.faults else [SimpleNamespace(ep_name=providers[0])]
+            played.get_provider_graph_assignment_info = lambda: parts
+        return played
+
+
+def test_a_gpu_computes_as_the_predictor_has_it(kit: Path, monkeypatch, capsys) -> None:
+    played = Played()
+    monkeypatch.setitem(sys.modules, "onnxruntime", played)
+    assert check.check(kit, kit, CUDA, 1)["provider"] == CUDA
+    assert played.preloaded == 1
+    assert played.started == [([CUDA], [{"use_tf32": "0"}])] * 2
+    assert capsys.readouterr() == ("", "libcudnn not found\n")
+
+
+def test_an_onnxruntime_without_that_option(kit: Path, monkeypatch) -> None:
+    played = Played("old")
+    monkeypatch.setitem(sys.modules, "onnxruntime", played)
+    assert check.check(kit, kit, CUDA, 1)["provider"] == CUDA
+    assert [settings for _, (settings,) in played.started] == [{"use_tf32": "0"}, {}] * 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), [("idle", f"{CUDA} has no operator of"), ("start", f"on {CUDA}: no kernel image")]
+)
+def test_a_gpu_that_runs_nothing(kit: Path, monkeypatch, fault, message) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", Played(fault))
+    with pytest.raises(check.CheckError, match=message):
+        check.check(kit, kit, CUDA, 1)
 
 
 def test_altered_images_are_refused(kit: Path, tmp_path: Path) -> None:
@@ -285,3 +358,12 @@ def test_the_program_in_c_plus_plus_runs_the_kit(kit: Path, tmp_path: Path) -> N
     done = subprocess.run([tmp_path / "check", broken], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.count("FAILS") == 1
+    proto = tiny_proto()
+    (bias,) = (tensor for tensor in proto.graph.initializer if tensor.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(7, np.nan, np.float32), "bias"))
+    (broken / INT8_FILE).write_bytes(add_checksum(proto.SerializeToString()))
+    first = np.tile(np.eye(7, dtype="<f4")[0], (IMAGES, 1))  # a comparison with NaN finds this class, too
+    (broken / f"{INT8_FILE}.f32").write_bytes(first.tobytes())
+    done = subprocess.run([tmp_path / "check", broken], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "same class   0.00%" in done.stdout

@@ -6,9 +6,12 @@ import base64
 import functools
 import http.server
 import io
+import json
 import os
+import re
 import shutil
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import pytest
 from PIL import Image
 
 from fertools import data
+from fertools.contract import INT8_FILE
 from fertools.errors import ConfigError, WebError
 from fertools.faces import FaceFinder
 from fertools.runtime import Predictor
@@ -301,6 +305,147 @@ def test_a_refused_camera_is_told(page: Any) -> None:
     expect(page.locator("#message")).to_be_hidden()
 
 
+#: A camera whose permission is given by hand: `ask.shift()()` allows the first request that is open. It films
+#: `film`, a canvas; all streams that were given are in `given`.
+FAKE_CAMERA = """() => {
+    Object.assign(window, { film: document.createElement("canvas"), ask: [], given: [] });
+    Object.assign(film, { width: 320, height: 240 });
+    window.paint = () => film.getContext("2d").fillRect(0, 0, film.width, film.height);
+    setInterval(() => paint(), 30);
+    navigator.mediaDevices.getUserMedia = () => new Promise((resolve) => ask.push(() => {
+        given.push(film.captureStream());
+        resolve(given.at(-1));
+    }));
+}"""
+
+CAMERAS_ON = "given.filter((one) => one.getTracks().some(({ readyState }) => readyState === 'live')).length"
+
+
+def test_a_camera_asked_for_twice_is_switched_off(page: Any) -> None:
+    page.evaluate(FAKE_CAMERA)
+    page.click("#camera")
+    page.click("#camera")
+    page.evaluate("ask.reverse().forEach((allow) => allow())")
+    expect(page.locator("#camera")).to_have_text("Stop the camera")
+    page.click("#camera")
+    expect(page.locator("#empty")).to_be_visible()
+    assert page.evaluate(f"[given.length, {CAMERAS_ON}]") == [2, 0]
+
+
+def test_a_photo_given_while_the_camera_is_asked_for_stays(page: Any) -> None:
+    page.evaluate(FAKE_CAMERA)
+    page.click("#camera")
+    page.set_input_files("#choose", file(png(astronaut())))
+    expect(page.locator("#label")).not_to_have_text("–")
+    page.evaluate("ask.shift()()")
+    page.wait_for_timeout(200)
+    assert page.evaluate(f"[given.length, {CAMERAS_ON}]") == [1, 0]
+    expect(page.locator("#photo")).to_be_visible()
+    expect(page.locator("#camera")).to_have_text("Use the camera")
+
+
+def test_a_camera_that_cannot_be_played_is_switched_off(page: Any) -> None:
+    page.evaluate(FAKE_CAMERA)
+    page.evaluate("() => { HTMLVideoElement.prototype.play = () => Promise.reject(new Error('no power')); }")
+    page.click("#camera")
+    page.evaluate("ask.shift()()")
+    expect(page.locator("#message")).to_have_text("no power")
+    expect(page.locator("#camera")).to_have_text("Use the camera")
+    assert page.evaluate(CAMERAS_ON) == 0
+
+
+def test_a_turned_camera_turns_the_page(page: Any) -> None:
+    page.evaluate(FAKE_CAMERA)
+    page.click("#camera")
+    page.evaluate("ask.shift()()")
+    picture = page.locator("#picture")
+    expect(picture).to_have_attribute("style", re.compile(r"--ratio: 1\.33"))
+    page.evaluate("Object.assign(film, { width: 240, height: 320 })")
+    expect(picture).to_have_attribute("style", re.compile(r"--ratio: 0\.75"))
+    expect(page.locator("#frame")).to_be_visible()
+    frame = page.locator("#frame").bounding_box()
+    assert frame["width"] == pytest.approx(frame["height"], rel=0.03), (
+        "the frame is square in the turned picture"
+    )
+
+
+def test_the_bars_stay_with_a_person(
+    browser: Any, serve: Callable[[Path], str], tmp_path: Path, yunet: str
+) -> None:
+    """Two faces are filmed. The one chosen is the smaller and becomes the larger."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(serve(written(tmp_path / "web", yunet)))
+    ready(page)
+    page.evaluate(FAKE_CAMERA)
+    paint = """async (bytes) => {
+        const face = await createImageBitmap(new Blob([new Uint8Array(bytes)]));
+        Object.assign(film, { width: 640, height: 320 });
+        window.sizes = [320, 240];
+        window.paint = () => {
+            paper.fillRect(0, 0, 640, 320);
+            // The face is at (0.44, 0.22) of the portrait, and stays where it is.
+            sizes.forEach((size, i) => {
+                paper.drawImage(face, 160 + 320 * i - 0.44 * size, 80 - 0.22 * size, size, size);
+            });
+        };
+        const paper = film.getContext("2d");
+    }"""
+    page.evaluate(paint, list(png(astronaut())))
+    page.click("#camera")
+    page.evaluate("ask.shift()()")
+    expect(page.locator(".face")).to_have_count(2, timeout=30_000)
+    page.evaluate("document.querySelectorAll('.face')[1].click()")
+    chosen = page.locator(".face[aria-pressed=true]")
+    expect(chosen).to_have_attribute("aria-label", re.compile("Face 2 of 2"))
+    before = chosen.bounding_box()
+    page.evaluate("sizes.reverse()")
+    expect(chosen).to_have_attribute("aria-label", re.compile("Face 1 of 2"), timeout=30_000)
+    assert abs(chosen.bounding_box()["x"] - before["x"]) < before["width"] / 2
+    context.close()
+
+
+def test_of_two_photos_the_later_one_is_shown(page: Any) -> None:
+    """Though the earlier one takes longer to decode."""
+    slow = """() => {
+        const decode = createImageBitmap;
+        window.createImageBitmap = async (...all) => {
+            const bitmap = await decode(...all);
+            if (all[0].name === "slow.png") await new Promise((resolve) => { window.finish = resolve; });
+            return bitmap;
+        };
+    }"""
+    page.evaluate(slow)
+    page.set_input_files("#choose", file(png(astronaut()), "slow.png"))
+    page.set_input_files("#choose", file(png(astronaut()), "fast.png"))
+    expect(page.locator("#photo")).to_have_attribute("aria-label", "The photo fast.png")
+    page.evaluate("finish()")
+    page.wait_for_timeout(200)
+    expect(page.locator("#photo")).to_have_attribute("aria-label", "The photo fast.png")
+
+
+def test_a_browser_without_from_image_turns_photos(page: Any) -> None:
+    """As Chrome before 112: it knows no such value, and applies EXIF turns by default."""
+    old = """() => {
+        const decode = createImageBitmap;
+        window.createImageBitmap = async (file, options = {}) => {
+            if (options.imageOrientation === "from-image") throw new TypeError("not a valid enum value");
+            return decode(file, options);
+        };
+    }"""
+    page.evaluate(old)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    buffer = io.BytesIO()
+    Image.fromarray(astronaut()[:200]).save(buffer, "JPEG", exif=exif)
+    page.set_input_files("#choose", file(buffer.getvalue(), "photo.jpg", "image/jpeg"))
+    expect(page.locator("#photo")).to_be_visible()
+    assert page.evaluate("(({ width, height }) => [width, height])(document.querySelector('#photo'))") == [
+        200,
+        512,
+    ]
+
+
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_a_photo_is_dropped_and_pasted(page: Any, way: str) -> None:
     give = """([way, bytes]) => {
@@ -388,18 +533,70 @@ def test_a_kit_is_run_and_its_result_accepted(
     assert not asked
 
 
+def test_a_kit_that_fails_is_told(page: Any, address: str, tmp_path: Path) -> None:
+    """In a live region, and in the file's row by more than its colour."""
+    assert COMPACT is not None
+    write_kit(COMPACT, tmp_path / "good.zip", images=20)
+    with (
+        zipfile.ZipFile(tmp_path / "good.zip") as good,
+        zipfile.ZipFile(tmp_path / "kit.zip", "w") as changed,
+    ):
+        for name in good.namelist():
+            content = good.read(name)
+            if name == f"{INT8_FILE}.f32":
+                content = np.roll(np.frombuffer(content, np.float32).reshape(20, -1), 1, 1).tobytes()
+            changed.writestr(name, content)
+    page.goto(f"{address}check.html")
+    ready(page)
+    page.set_input_files("#choose", tmp_path / "kit.zip")
+    expect(page.locator("[aria-live]")).to_contain_text("It does not: the same class on less", timeout=60_000)
+    assert ["fails" in row for row in page.locator("#rows tr").all_inner_texts()] == [
+        row.startswith(INT8_FILE) for row in page.locator("#rows tr").all_inner_texts()
+    ]
+
+
+@pytest.mark.parametrize("room", ["room", "no room"])
+def test_a_new_page_is_seen_at_once(
+    browser: Any, serve: Callable[[Path], str], site: Path, tmp_path: Path, room: str
+) -> None:
+    """Though its server does not say for how long its files may be kept, and though the disk may be full."""
+    folder = Path(shutil.copytree(site, tmp_path / "web"))
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))  # browsers keep old files for longer
+    if room == "no room":
+        full = (
+            "Cache.prototype.put = async () => { throw new DOMException('full', 'QuotaExceededError'); };\n"
+        )
+        (folder / "sw.js").write_text(full + (folder / "sw.js").read_text())
+    address = serve(folder)
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    ready(page)
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    settings = json.loads((folder / "page.json").read_text())
+    (folder / "page.json").write_text(json.dumps(settings | {"fertools": "newer"}))
+    page.goto(address)
+    ready(page)
+    expect(page.locator("#version")).to_have_text("newer")
+    context.close()
+
+
 def test_it_works_without_its_server(browser: Any, site: Path) -> None:
     """Once loaded: the service worker has all of it."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"http://localhost:{server.server_port}/")
+    address = f"http://localhost:{server.server_port}/"
+    page.goto(address)
     ready(page)
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     server.shutdown()
     server.server_close()
     page.reload()
+    ready(page)
+    page.goto(f"{address}?utm_source=elsewhere")
     ready(page)
     page.set_input_files("#choose", file(png(astronaut())))
     expect(page.locator("#label")).not_to_have_text("–")

@@ -89,7 +89,10 @@ static bool check(OrtEnv* env, const fs::path& model, std::vector<std::uint8_t>&
     milliseconds.push_back(taken.count());
     const float* wanted = expected.data() + i * kClasses;
     const auto best = std::max_element(found.begin(), found.end()) - found.begin();
-    same += best == std::max_element(wanted, wanted + kClasses) - wanted;
+    // NaN is not less than anything, so the first class would count as the largest.
+    const bool finite =
+        std::all_of(found.begin(), found.end(), [](float value) { return std::isfinite(value); });
+    same += finite && best == std::max_element(wanted, wanted + kClasses) - wanted;
     for (std::size_t k = 0; k < kClasses; ++k)
       difference = std::max(difference, std::isfinite(found[k]) ? std::fabs(found[k] - wanted[k]) : 1.0f);
   }

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fertools.contract import LABELS
+from fertools.errors import MissingExtraError
 from fertools.tables import text_table
 
 #: Bins of the calibration error, as in Guo et al. 2017.
@@ -80,8 +81,15 @@ def accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> f
 
 
 def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> Evaluation:
-    """Measure ``probabilities`` (n, 7) against ``labels`` (n,), n at least 1."""
-    from sklearn import metrics
+    """Measure ``probabilities`` (n, 7) against ``labels`` (n,), n at least 1.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn import metrics
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("scikit-learn", "train") from error
 
     predicted = probabilities.argmax(axis=1)
     order = np.arange(len(LABELS))

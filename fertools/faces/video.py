@@ -33,6 +33,8 @@ USUAL_RATE: Final = 25.0
 class Video:
     """The frames of a source, read by a thread of its own; a context manager.
 
+    Iterated outside of its ``with`` statement, it is opened and closed by the iteration.
+
     A live source never queues up: a frame that has not been taken when the next one arrives is dropped and
     counted. Other sources give every frame.
 
@@ -105,11 +107,20 @@ class Video:
 
     def __iter__(self) -> Iterator[tuple[float, Pixels]]:
         """Iterate over seconds since the first frame, and frames uint8 (h, w, 3), RGB."""
+        if self._thread.ident is not None:
+            yield from self._frames()
+            return
+        with self:
+            yield from self._frames()
+
+    def _frames(self) -> Iterator[tuple[float, Pixels]]:
         last = time.monotonic()
         while not self._stop:
             try:
                 item = self._slot.get(timeout=0.1)
             except queue.Empty:
+                if not self._thread.is_alive() and self._slot.empty():
+                    return  # an earlier iteration has taken all
                 if self.live and time.monotonic() - last > PATIENCE:
                     self.failure = f"no frame has come for {PATIENCE:.0f} seconds"
                     return
@@ -231,6 +242,8 @@ class Video:
 class Writer:
     """Writes RGB frames as a video file at a constant rate; of late frames the last one counts.
 
+    Frames of another size are scaled: a camera or a stream may change it.
+
     Raises:
         ConfigError: OpenCV cannot write such a file.
         MissingExtraError: OpenCV is not installed.
@@ -248,16 +261,27 @@ class Writer:
             cv2.utils.logging.setLogLevel(level)
         if not self._writer.isOpened():
             raise ConfigError(f"*{path.suffix}: OpenCV cannot write such a video; name it .mp4 or .avi")
+        self._resize: Callable[..., Any] = cv2.resize
+        self.size = size
         self.rate = rate
         self._count = 0
+        #: The newest frame, BGR, which only the next one or the end shows; None before the first.
+        self._newest: Any = None
 
     def write(self, moment: float, pixels: Pixels) -> None:
-        """Show a frame, uint8 (h, w, 3), RGB, from ``moment`` on, in seconds."""
+        """Show a frame, uint8 (h, w, 3), RGB, from ``moment`` on, in seconds; the first from the start on."""
         frame = np.ascontiguousarray(pixels[:, :, ::-1])
-        while self._count <= round(moment * self.rate):
-            self._writer.write(frame)
+        if frame.shape[1::-1] != self.size:  # OpenCV would leave it out without a word
+            frame = self._resize(frame, self.size)
+        shown = frame if self._newest is None else self._newest
+        while self._count < round(moment * self.rate):
+            self._writer.write(shown)
             self._count += 1
+        self._newest = frame
 
     def close(self) -> None:
-        """Complete the file."""
+        """Show the last frame and complete the file."""
+        if self._newest is not None:
+            self._writer.write(self._newest)
+            self._newest = None
         self._writer.release()

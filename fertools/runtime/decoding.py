@@ -19,7 +19,8 @@ from fertools.reading import LARGEST_IMAGE, read_bytes
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 
-#: ``warnings.catch_warnings`` swaps a process-wide list; two threads at once could leave it swapped.
+#: ``warnings.catch_warnings`` swaps a process-wide list; two threads at once could leave it swapped. And
+#: Pillow cannot load one image in two threads.
 _one_at_a_time = threading.Lock()
 
 
@@ -67,9 +68,21 @@ def load(source: Source) -> tuple[Image.Image, str]:
         if not data:
             raise ImageError("the bytes of the image are empty")
     with explaining(name):
-        image = source if isinstance(source, Image.Image) else Image.open(BytesIO(data))
+        if isinstance(source, Image.Image):
+            source.load()
+            return source, name
+        image = Image.open(BytesIO(data))
+        _check_size(image)
         image.load()
+        _check_size(image)  # of a picture inside an icon it is known only now
         return image, name
+
+
+def _check_size(image: Image.Image) -> None:
+    """Raise DecompressionBombError for too many pixels; Pillow warns of these and refuses twice as many."""
+    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    if most is not None and pixels > most:
+        raise Image.DecompressionBombError(f"{pixels:,} of at most {most:,}")
 
 
 def _read(name: str) -> bytes:
@@ -85,18 +98,20 @@ def _read(name: str) -> bytes:
 
 @contextmanager
 def explaining(name: str) -> Iterator[None]:
-    """Turn all errors and warnings of Pillow into an ImageError that names the image."""
+    """Turn all errors of Pillow into an ImageError that names the image; its warnings are not shown.
+
+    Those of other threads are not shown either meanwhile. None is turned into an error, which they would see.
+    """
     where = name or "the image"
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             yield
         except ImageError as error:
             raise ImageError(f"{where}: {error}") from error
         except UnidentifiedImageError as error:
             raise ImageError(f"{where}: not an image file that Pillow can read") from error
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        except Image.DecompressionBombError as error:
             raise ImageError(f"{where}: too many pixels: crop the face first ({error})") from error
         # Decoders raise all kinds of errors on broken files: OSError, SyntaxError, struct.error, ...
         except Exception as error:
@@ -105,15 +120,19 @@ def explaining(name: str) -> Iterator[None]:
 
 def flatten(image: Image.Image) -> npt.NDArray[Any]:
     """Return the pixels of a loaded image of any mode, as ``decode`` does but not turned upright."""
+    transparent = image.info.get("transparency")  # in PNG, a grey level instead of an alpha channel
     if image.mode.startswith("I"):  # 16-bit grey is "I;16" or, in older Pillows, "I" (int32)
         deep = np.asarray(image).astype(np.int64)
         if deep.size and (deep.min() < 0 or deep.max() > 65535):
             raise ImageError("32-bit integer pixels beyond 0..65535: scale the image to 8 or 16 bits first")
+        if isinstance(transparent, int):
+            deep[deep == transparent] = 0
         return ((deep + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257: round(v / 257)
-    if image.mode in ("L", "F") and "transparency" not in image.info:
+    if image.mode in ("L", "F") and transparent is None:
         return np.asarray(image)
     if image.mode == "1":
-        return np.asarray(image.convert("L"))
+        levels = np.asarray(image.convert("L"))
+        return np.zeros_like(levels) if transparent else levels  # white, if either, is what is not black
     if image.has_transparency_data:
         # Transparent pixels hold arbitrary colours, so dropping alpha would show pixels that nobody has seen.
         layer = image.convert("LA") if image.mode == "La" else image

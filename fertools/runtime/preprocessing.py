@@ -27,6 +27,13 @@ _WEIGHT_ONE = 2.0**22
 #: Rows converted at a time, which bounds the memory for a photo of 50 megapixels.
 _BAND = 256
 
+#: Longest side in pixels, that of a JPEG. The weights take 48 float64 for each of its pixels, however few
+#: bytes a file of one row has.
+_LONGEST_SIDE = 65_535
+
+#: Longest side whose weights are kept, which bounds the cache to 60 MB.
+_LONGEST_KEPT = 10_000
+
 _ACCEPTED = (
     "pass uint8 (0..255) or float (0..1) of shape (height, width), (height, width, 1) or (height, width, 3)"
 )
@@ -41,9 +48,9 @@ def to_face(image: Any) -> Face:
 
     Arguments:
         image: a path (``str`` or ``os.PathLike``), the bytes of an encoded image, a Pillow image, or an array
-            of shape (height, width), (height, width, 1) or (height, width, 3), RGB, of any size, either
-            uint8 in 0..255 or floating in 0..1. Of files and Pillow images, the EXIF orientation is
-            applied, transparency is laid over black and 16-bit grey is scaled to 8 bits.
+            of shape (height, width), (height, width, 1) or (height, width, 3), RGB, either uint8 in 0..255 or
+            floating in 0..1. A side has at most 65,535 pixels. Of files and Pillow images, the EXIF
+            orientation is applied, transparency is laid over black and 16-bit grey is scaled to 8 bits.
 
     Returns:
         uint8 (48, 48), 0..255; a view of ``image`` if that is such an array already.
@@ -133,6 +140,11 @@ def _from_array(pixels: npt.NDArray[Any], name: str = "") -> Face:
     height, width = pixels.shape[:2]
     if (height, width) == (IMAGE_SIZE, IMAGE_SIZE):
         return grey(pixels)
+    if max(height, width) > _LONGEST_SIDE:
+        where = f"{name}: " if name else ""
+        raise ImageError(
+            f"{where}{width}x{height} pixels: a side may have at most {_LONGEST_SIDE:,}: crop the face first"
+        )
     rows, columns = _weights(height), _weights(width)
     tall = np.zeros((IMAGE_SIZE, width))
     for top in range(0, height, _BAND):
@@ -173,8 +185,11 @@ def grey(pixels: npt.NDArray[Any]) -> Face:
     return luma
 
 
-@lru_cache(maxsize=16)
 def _weights(size: int) -> npt.NDArray[np.float64]:
+    return _kept_weights(size) if size <= _LONGEST_KEPT else _new_weights(size)
+
+
+def _new_weights(size: int) -> npt.NDArray[np.float64]:
     """Return the triangle filter from ``size`` pixels to 48: float64 (48, size) of integers.
 
     Rows sum to about 2**22.
@@ -190,3 +205,6 @@ def _weights(size: int) -> npt.NDArray[np.float64]:
     weights: npt.NDArray[np.float64] = np.rint(triangle / triangle.sum(axis=1, keepdims=True) * _WEIGHT_ONE)
     weights.flags.writeable = False  # read-only, because all threads share it through the cache
     return weights
+
+
+_kept_weights = lru_cache(maxsize=16)(_new_weights)

@@ -135,7 +135,8 @@ def open_session(path: Path, providers: str | Sequence[str], threads: int) -> An
 
     Raises:
         ProviderError: a provider is unknown, not part of the installed onnxruntime, fails to start or in its
-            first run, runs no part of this file, or was started in a process that this one was forked from.
+            first run, runs no part of this file, cannot be told from the CPU (before onnxruntime 1.24), or
+            was started in a process that this one was forked from.
         ModelError: onnxruntime cannot load the file, or its graph is not ours.
     """
     ort = load_onnxruntime()
@@ -260,8 +261,13 @@ def _check_graph(session: Any, path: Path) -> None:
 
 def _check_provider(session: Any, provider: str, hint: str) -> None:
     """Raise ProviderError unless the provider runs a part of the graph and the first run succeeds."""
-    parts = getattr(session, "get_provider_graph_assignment_info", None)  # from onnxruntime 1.24 on
-    if parts is not None and provider not in {part.ep_name for part in parts()}:
+    parts = getattr(session, "get_provider_graph_assignment_info", None)
+    if parts is None:
+        raise ProviderError(
+            f"{provider} cannot be told from the CPU by an onnxruntime before 1.24: install a later one, or "
+            "ask for 'cpu'"
+        )
+    if provider not in {part.ep_name for part in parts()}:
         raise ProviderError(f"{provider} has no operator of this network: the CPU would do all of it")
     try:
         image = np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 SCHEMA = 1
 WARM_UP = 10
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+NVIDIA = (CUDA, "TensorrtExecutionProvider")
 
 
 class CheckError(Exception):
@@ -37,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="threads of a prediction  [default: 1]")
     parser.add_argument(
         "--provider",
-        default="CPUExecutionProvider",
-        help="onnxruntime's name  [default: CPUExecutionProvider]",
+        default=CPU,
+        help=f"onnxruntime's name  [default: {CPU}]",
     )
     parser.add_argument("--out", type=Path, default=Path("result.json"), help="[default: result.json]")
     options = parser.parse_args(arguments)
@@ -86,6 +90,8 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
     if hashlib.sha256(pixels).hexdigest() != facts["images"]["sha256"]:
         raise CheckError("images.u8: altered or cut short; copy the kit again")
     images = np.frombuffer(pixels, np.uint8).reshape(-1, size, size, 1)
+    if provider in NVIDIA:
+        preload(onnxruntime)
     rows = []
     for fact in facts["files"]:
         path = files / fact["file"]
@@ -135,6 +141,13 @@ def read(kit: Path, name: str) -> bytes:
         raise CheckError(f"{name}: cannot be read ({error.strerror}); copy the kit again") from error
 
 
+def preload(onnxruntime: Any) -> None:
+    """Load the libraries of NVIDIA's wheels, which the dynamic linker does not find."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(sys.stderr):  # it reports missing libraries by print
+            onnxruntime.preload_dlls()
+
+
 def open_session(
     onnxruntime: Any, path: Path, fact: dict[str, Any], facts: dict[str, Any], provider: str, threads: int
 ) -> Any:
@@ -144,12 +157,14 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if provider != CPU:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     same = hashlib.sha256(path.read_bytes()).hexdigest() == fact["sha256"]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        session = start(onnxruntime, path, options, provider)
     except Exception as error:  # onnxruntime's exceptions share no base class
         kind = "cannot be loaded" if same else "altered since its export, and cannot be loaded"
-        raise CheckError(f"{path}: {kind}: {' '.join(str(error).split())}") from error
+        raise CheckError(f"{path}: {kind} on {provider}: {' '.join(str(error).split())}") from error
     if not same:
         about = json.loads(session.get_modelmeta().custom_metadata_map.get("fertools", "{}"))
         if (
@@ -163,7 +178,27 @@ def open_session(
         )
     if session.get_providers()[0] != provider:
         raise CheckError(f"{provider} was asked for and {session.get_providers()[0]} is what runs")
+    parts = getattr(session, "get_provider_graph_assignment_info", None)  # from onnxruntime 1.24 on
+    if provider != CPU and parts is not None and provider not in {part.ep_name for part in parts()}:
+        raise CheckError(f"{provider} has no operator of {path.name}: the CPU would do all of it")
     return session
+
+
+def start(onnxruntime: Any, path: Path, options: Any, provider: str) -> Any:
+    """Make a session, on CUDA without TF32, which rounds the inputs of convolutions to 10 bits."""
+
+    def session(**settings: str) -> Any:
+        # Its fallback prints to stdout and goes on with the CPU when a provider fails.
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[provider], provider_options=[settings], enable_fallback=0
+        )
+
+    try:
+        return session(use_tf32="0") if provider == CUDA else session()
+    except Exception as error:
+        if "use_tf32" not in str(error):
+            raise
+        return session()  # an onnxruntime before 1.18 does not know the option
 
 
 def version(about: dict[str, Any]) -> str:

@@ -68,13 +68,16 @@ let address = "";
 function show(result, left) {
   const good = passed(result);
   const { device, images, limit, model } = result;
-  $("verdict").textContent = good ? "It answers as it did" : `It does not: the same class on less than ${percent(limit, 1)}`;
+  const verdict = good ? "It answers as it did" : `It does not: the same class on less than ${percent(limit, 1)}`;
+  $("verdict").textContent = verdict;
   $("rows").replaceChildren(
     ...result.files.map((row) => {
-      const cells = [percent(row.agreement, 2), row.largest_difference.toExponential(1), row.milliseconds.toFixed(2)];
+      const bad = row.agreement < limit;
+      const agreement = percent(row.agreement, 2) + (bad ? ", fails" : "");
+      const cells = [agreement, row.largest_difference.toExponential(1), row.milliseconds.toFixed(2)];
       const line = element("tr", element("th", row.file), ...cells.map((text) => element("td", text)));
       line.firstChild.scope = "row";
-      line.classList.toggle("bad", row.agreement < limit);
+      line.classList.toggle("bad", bad);
       return line;
     }),
   );
@@ -82,7 +85,7 @@ function show(result, left) {
   const unrun = left.length ? ` Not run by browsers: ${left.join(", ")}.` : "";
   $("made").textContent =
     `${model}, ${images.count} images, ${device.processor}, onnxruntime-web ${device.onnxruntime}, ${result.provider}, ${threads}.${unrun}`;
-  $("note").textContent = "Done.";
+  $("note").textContent = `Done. ${verdict}.`; // the note is what screen readers are told of
   URL.revokeObjectURL(address);
   address = URL.createObjectURL(new Blob([`${JSON.stringify(result, null, 1)}\n`], { type: "application/json" }));
   $("save").href = address;

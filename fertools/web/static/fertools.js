@@ -511,7 +511,9 @@ export async function decode(file) {
   const name = file.name ?? "the file";
   if (!file.size) throw new ImageError(`${name}: the file is empty`);
   try {
-    return await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+    // EXIF turns are applied by default, under whatever name: the value "none", which meant just that, became
+    // "from-image" (whatwg/html, issue 8085), and browsers refuse the name that they do not know.
+    return await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
     throw new ImageError(`${name}: not an image that this browser can read, or a damaged one: try a JPEG or PNG file`);
   }

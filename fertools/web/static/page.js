@@ -15,12 +15,15 @@ let finder = null;
 /** The picture on the page: an ImageBitmap or the video; null for none. */
 let picture = null;
 let stream = null;
+/** How often a photo or the camera was asked for: what comes late, after something else was asked for, is dropped. */
+let requests = 0;
 let facing = "user";
 /** The frame that is drawn by hand, in pixels of the picture. */
 let frame = { x: 0, y: 0, size: 1 };
-/** The faces that were found, with their predictions, and which one the bars are of. */
+/** The faces that were found, with their predictions. */
 let faces = [];
-let chosen = 0;
+/** The square of the face that the bars are of, where it was last found; null for none yet. */
+let chosen = null;
 
 start();
 
@@ -148,7 +151,8 @@ async function look() {
   looking = true;
   while (again) {
     again = false;
-    await lookOnce().catch(tell);
+    const at = picture;
+    await lookOnce().catch((error) => at === picture && tell(error)); // a picture that is gone fails, too
   }
   looking = false;
 }
@@ -156,6 +160,7 @@ async function look() {
 async function lookOnce() {
   const at = picture;
   if (!at) return;
+  const { width, height } = extent(at);
   const found = automatic() ? await find(at) : null;
   const looks = [];
   for (const face of found ?? [null]) {
@@ -163,13 +168,27 @@ async function lookOnce() {
     const prediction = await timed("time", () => predictor.predict({ data: pixels, width: SIZE, height: SIZE }));
     looks.push({ face, pixels, prediction, size: face?.frame.size ?? frame.size });
   }
-  if (at !== picture || (found !== null) !== automatic()) return; // the picture has changed meanwhile
+  const now = extent(at);
+  if (at !== picture || now.width !== width || now.height !== height) return; // the picture has changed meanwhile
+  if ((found !== null) !== automatic()) return;
   faces = found ? looks : [];
-  chosen = Math.min(chosen, Math.max(looks.length - 1, 0));
+  chosen = chosenFace()?.face.frame ?? chosen;
   for (const id of ["frame", "frame-tag", "frame-help", "size-label"]) $(id).hidden = found !== null;
   drawFaces();
   if (!found) label($("frame-tag"), looks[0].prediction, square());
-  showChosen(looks);
+  showLook(found ? chosenFace() : looks[0]);
+}
+
+/** The face nearest to the one chosen before, at first the largest. Its number may differ: each search sorts by size. */
+function chosenFace() {
+  const distance = ({ face }) => (chosen ? Math.hypot(face.frame.x - chosen.x, face.frame.y - chosen.y) : 0);
+  return faces.reduce((one, other) => (distance(other) < distance(one) ? other : one), faces[0]);
+}
+
+function forgetFaces() {
+  faces = [];
+  chosen = null;
+  drawFaces();
 }
 
 let frames = 0;
@@ -180,11 +199,12 @@ async function find(at) {
   return timed("finding-time", () => finder.find(at));
 }
 
-function showChosen(looks) {
-  const { prediction, pixels, size } = looks[chosen] ?? {};
+/** Show the bars of a face; of none, that none was found. */
+function showLook(look) {
+  const { prediction, pixels, size } = look ?? {};
   show(prediction, pixels);
   let text = "";
-  if (!looks.length) text = "No face was found. Come closer, or switch “Find faces” off and frame the face yourself.";
+  if (!look) text = "No face was found. Come closer, or switch “Find faces” off and frame the face yourself.";
   else if (size < SIZE) text = `This face is ${Math.round(size)} pixels wide; below ${SIZE} the answer is less reliable than was measured.`;
   if ($("note").textContent !== text) $("note").textContent = text;
 }
@@ -229,15 +249,15 @@ function drawFaces() {
     const index = group.children.length / 2;
     const button = element("button", { class: "face", type: "button" });
     button.addEventListener("click", () => {
-      chosen = index;
+      chosen = faces[index].face.frame;
       drawFaces();
-      showChosen(faces);
+      showLook(faces[index]);
     });
     group.append(button, element("span", { class: "tag", "aria-hidden": "true" }));
   }
   faces.forEach(({ face, prediction }, index) => {
     const [button, tag] = [group.children[2 * index], group.children[2 * index + 1]];
-    button.setAttribute("aria-pressed", String(index === chosen));
+    button.setAttribute("aria-pressed", String(face.frame === chosen));
     button.setAttribute("aria-label", `Face ${index + 1} of ${faces.length}: ${short(prediction)}`);
     place(button, face.frame);
     label(tag, prediction, face.frame);
@@ -264,8 +284,10 @@ const square = () => ({ x: frame.x + frame.size / 2, y: frame.y + frame.size / 2
 
 async function openPhoto(file) {
   if (!file) return;
+  const request = ++requests;
   try {
     const bitmap = await decode(file);
+    if (request !== requests) return bitmap.close();
     stopCamera();
     const shrink = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
     const canvas = $("photo");
@@ -277,7 +299,7 @@ async function openPhoto(file) {
     canvas.setAttribute("aria-label", `The photo ${file.name ?? ""}`.trim());
     put(bitmap, false);
   } catch (error) {
-    tell(error);
+    if (request === requests) tell(error);
   }
 }
 
@@ -285,8 +307,7 @@ async function openPhoto(file) {
 function put(next, mirrored) {
   if (picture instanceof ImageBitmap && picture !== next) picture.close();
   picture = next;
-  faces = [];
-  chosen = 0;
+  forgetFaces();
   $("message").hidden = true;
   $("note").textContent = "";
   $("empty").hidden = next !== null;
@@ -294,12 +315,16 @@ function put(next, mirrored) {
   $("picture").classList.toggle("mirrored", mirrored);
   $("photo").hidden = !(next instanceof ImageBitmap);
   $("video").hidden = next !== $("video");
-  drawFaces();
   if (next === null) {
     $("frame-help").hidden = true;
     return show(null);
   }
-  const { width, height } = extent(next);
+  fit();
+}
+
+/** Give the page the shape of the picture, and the frame its first place in it. */
+function fit() {
+  const { width, height } = extent(picture);
   $("picture").style.setProperty("--ratio", String(width / height));
   const size = initialSize(width, height);
   frame = { x: (width - size) / 2, y: (height - size) * 0.4, size };
@@ -313,12 +338,28 @@ function initialSize(width, height) {
 }
 
 async function startCamera() {
+  const request = ++requests;
+  let opened = null;
+  try {
+    opened = await openCamera();
+    if (request !== requests) return release(opened);
+    $("video").srcObject = opened;
+    await $("video").play();
+    if (request !== requests) return release(opened);
+    await useCamera(opened);
+  } catch (error) {
+    if (opened && opened !== stream) release(opened);
+    if (request === requests) tell(error);
+  }
+}
+
+async function openCamera() {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new FertoolsError("The camera can only be used over https or on localhost. Choose a photo instead.");
   }
   try {
     const video = { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } };
-    stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
+    return await navigator.mediaDevices.getUserMedia({ video, audio: false });
   } catch (error) {
     const reasons = {
       NotAllowedError: "The camera was refused. Allow it for this page in the browser's settings, or choose a photo.",
@@ -327,24 +368,26 @@ async function startCamera() {
     };
     throw new FertoolsError(reasons[error.name] ?? `The camera cannot be used: ${error.message}`);
   }
+}
+
+/** Make the camera that plays in the video the picture of the page. */
+async function useCamera(opened) {
+  stream = opened;
   const [track] = stream.getVideoTracks();
   track.addEventListener("ended", () => {
     stopCamera();
     put(null, false);
     tell(new FertoolsError("The camera has stopped. Start it again, or choose a photo."));
   });
-  const video = $("video");
-  video.srcObject = stream;
-  await video.play();
   times.clear();
   $("camera").setAttribute("aria-pressed", "true");
   $("camera").textContent = "Stop the camera";
   document.body.classList.add("live");
   $("frames").hidden = false;
-  put(video, track.getSettings().facingMode !== "environment");
+  put($("video"), track.getSettings().facingMode !== "environment");
+  follow(opened);
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
-  $("switch").hidden = cameras.length < 2;
-  follow(stream);
+  if (stream === opened) $("switch").hidden = cameras.length < 2;
 }
 
 /** Look at the camera's newest frame, again and again. */
@@ -369,15 +412,20 @@ function nextFrame(video) {
 
 function stopCamera() {
   if (!stream) return;
-  for (const track of stream.getTracks()) track.stop();
+  release(stream);
   stream = null;
-  $("video").srcObject = null;
   $("camera").setAttribute("aria-pressed", "false");
   $("camera").textContent = "Use the camera";
   $("switch").hidden = true;
   $("frames").hidden = true;
   $("rate").textContent = "–";
   document.body.classList.remove("live");
+}
+
+/** Switch a camera off. */
+function release(opened) {
+  for (const track of opened.getTracks()) track.stop();
+  if ($("video").srcObject === opened) $("video").srcObject = null;
 }
 
 // --- The frame ------------------------------------------------------------------------------------------------
@@ -485,18 +533,25 @@ function listen() {
     });
   }
   $("camera").addEventListener("click", () => {
-    if (!stream) return startCamera().catch(tell);
+    if (!stream) return startCamera();
     stopCamera();
     put(null, false);
   });
   $("switch").addEventListener("click", () => {
     facing = facing === "user" ? "environment" : "user";
     stopCamera();
-    startCamera().catch(tell);
+    put(null, false);
+    startCamera();
+  });
+  // A phone that is turned turns its camera's picture too. The faces of before are elsewhere in it.
+  $("video").addEventListener("resize", () => {
+    if (picture !== $("video")) return;
+    forgetFaces();
+    fit();
   });
   $("automatic").addEventListener("change", () => {
     // By hand it goes on from where the face was found.
-    const found = faces[chosen]?.face.frame;
+    const found = chosenFace()?.face.frame;
     faces = [];
     drawFaces();
     if (found && !automatic()) {

@@ -11,22 +11,35 @@ self.addEventListener("install", (event) => {
 
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
-// The network first, so that a new page is seen at once and another site at this address is not hidden.
+// The network first, so that a new page is seen at once and another site at this address is not hidden. A query, as
+// links from elsewhere often carry one, makes no other page.
 self.addEventListener("fetch", (event) => {
-  const { request } = event;
-  const kept = FILES.some((file) => new URL(file, self.registration.scope).href === request.url);
-  if (request.method === "GET" && kept) event.respondWith(answer(request));
+  const { origin, pathname } = new URL(event.request.url);
+  const address = origin + pathname;
+  const kept = FILES.some((file) => new URL(file, self.registration.scope).href === address);
+  if (event.request.method === "GET" && kept) event.respondWith(answer(event, address));
 });
 
-async function answer(request) {
-  const cache = await caches.open(CACHE);
+async function answer(event, address) {
   try {
-    const response = await fetch(request);
-    if (response.ok) await cache.put(request, response.clone());
+    // By default it could be the browser's own cache that answers: for days, where a server does not say for how long.
+    const response = await fetch(event.request, { cache: "no-cache" });
+    if (response.ok) event.waitUntil(keep(address, response.clone()));
     return response;
   } catch (error) {
-    const response = await cache.match(request);
+    const cache = await caches.open(CACHE);
+    const response = await cache.match(address);
     if (response) return response;
     throw error;
+  }
+}
+
+/** As far as there is room: a full disk is no reason not to show what the server sent. */
+async function keep(address, response) {
+  try {
+    const cache = await caches.open(CACHE);
+    await cache.put(address, response);
+  } catch {
+    // What was kept before stays.
   }
 }
