@@ -36,9 +36,11 @@ def dry(monkeypatch):
 
 @pytest.fixture
 def start(tmp_path):
-    """Weights to start from."""
+    """Weights to start from, of a network that is nobody's."""
     config()  # makes the tiny network known
-    build("tiny").save(tmp_path / "start.keras")
+    network = build("tiny")
+    network.name = "start"
+    network.save(tmp_path / "start.keras")
     return tmp_path / "start.keras"
 
 
