@@ -89,7 +89,7 @@ def load_as(name: str, path: Path) -> keras.Model:
     """
     loaded, network = load(path), build(name)
     given = loaded.get_weights()
-    other = loaded.name in NETWORKS and loaded.name != network.name  # the shapes may agree: mlp and mlp-scaled
+    other = loaded.name in NETWORKS and loaded.name != network.name  # mlp and mlp-scaled have the same shapes
     if other or [array.shape for array in given] != [array.shape for array in network.get_weights()]:
         raise ModelError(f"{path}: is not a {name} network; choose another file, or --model")
     network.set_weights(given)
