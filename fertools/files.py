@@ -28,6 +28,8 @@ def telling(path: Path) -> Iterator[None]:
     """Turn an OSError of the block, or a WriteError of a file in it, into a WriteError for ``path``."""
     try:
         yield
+    except BrokenPipeError:  # of stdout, whose reader has gone: ``path`` is a file
+        raise
     except (OSError, WriteError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         why = reason(cause) if isinstance(cause, OSError) else str(error)

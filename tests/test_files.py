@@ -80,6 +80,12 @@ def test_replacing_folder(tmp_path):
         assert names(path.parent) == ["export"]
 
 
+def test_a_broken_pipe_is_not_the_files_fault(tmp_path):
+    with pytest.raises(BrokenPipeError), replacing(tmp_path / "file") as temporary:
+        write_half(temporary, BrokenPipeError())
+    assert names(tmp_path) == []
+
+
 def test_replacing_folder_leaves_a_link_to_it(tmp_path):
     (tmp_path / "export").mkdir()
     (tmp_path / "link").symlink_to("export")
