@@ -42,11 +42,8 @@ def complete(run: Path, source: str, *words: object) -> bool:
     """
     if not is_run(run):
         return not fertools(*words, "--data", source, "--out", run)
-    given, made = (
-        options_of(map(str, words)),
-        options_of(shlex.split(Run(run).facts["commands"][-1], comments=True)),
-    )
-    for name, value in given.items():
+    made = options_of(shlex.split(Run(run).facts["commands"][-1], comments=True))
+    for name, value in options_of(map(str, words)).items():
         if name in made and not same(made[name], value):
             raise SystemExit(f"{run}: made with --{name} {made[name]}, not {value}; name another --out")
     return Run(run).finished or not fertools("train", "--resume", run, "--data", source)

@@ -22,7 +22,6 @@ Needs the extras ``faces`` and ``dev`` (scikit-image, scikit-learn).
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import sys
 from collections.abc import Iterator
@@ -324,8 +323,7 @@ def main() -> int:
             "versions": {"fertools": __version__, "opencv": cv2.__version__, "numpy": np.__version__},
             "models": {n: {"precision": p.info.precision} for n, p in predictors.items()},
             "detector_files": {
-                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-                for path in map(Path, options.detector)
+                path.name: files.file_facts(path)["sha256"] for path in map(Path, options.detector)
             },
             "detectors": [asdict(outcome) for outcome in outcomes],
         }

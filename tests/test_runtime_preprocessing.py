@@ -201,18 +201,14 @@ def test_decompression_bombs_are_refused_without_warnings(side):
     assert not caught
 
 
-def in_another_thread(call):
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join()
-
-
 def test_warnings_of_other_threads_are_no_errors(monkeypatch):
     """While one thread decodes, another opens a large picture, which Pillow warns of."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     large, opened = encoded(Image.fromarray(noise(60, 60))), []
     with decoding.explaining(""):
-        in_another_thread(lambda: opened.append(Image.open(io.BytesIO(large))))
+        thread = threading.Thread(target=lambda: opened.append(Image.open(io.BytesIO(large))))
+        thread.start()
+        thread.join()
     assert len(opened) == 1
 
 

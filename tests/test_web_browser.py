@@ -13,6 +13,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,9 @@ def browser(launch: Callable[..., Any]) -> Iterator[Any]:
     started.close()
 
 
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """The page, loaded; that it asked another origin, or that a script failed, fails the test."""
+@contextmanager
+def loaded(browser: Any, address: str) -> Iterator[Any]:
+    """The page at an address; that it asked another origin, or that a script failed, fails the test."""
     context = browser.new_context()
     opened = context.new_page()
     problems: list[str] = []
@@ -123,6 +124,20 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     yield opened
     context.close()
     assert not problems
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page."""
+    with loaded(browser, address) as opened:
+        yield opened
+
+
+@pytest.fixture
+def finding_page(browser: Any, serve: Callable[[Path], str], tmp_path: Path, yunet: str) -> Iterator[Any]:
+    """The page with a detector."""
+    with loaded(browser, serve(written(tmp_path / "web", yunet))) as opened:
+        yield opened
 
 
 def foreign(url: str, address: str) -> list[str]:
@@ -228,13 +243,8 @@ def test_a_portrait_in_a_frame_is_happy(
     context.close()
 
 
-def test_the_detector_finds_the_portrait(
-    browser: Any, serve: Callable[[Path], str], tmp_path: Path, yunet: str
-) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(serve(written(tmp_path / "web", yunet)))
-    ready(page)
+def test_the_detector_finds_the_portrait(finding_page: Any, yunet: str) -> None:
+    page = finding_page
     page.set_input_files("#choose", file(png(astronaut())))
     expect(page.locator("#label")).to_have_text("Happy", timeout=30_000)
     expect(page.locator(".face")).to_have_count(1)
@@ -255,7 +265,6 @@ def test_the_detector_finds_the_portrait(
     page.set_input_files("#choose", file(png(np.full((300, 400, 3), 90, np.uint8))))
     expect(page.locator("#note")).to_contain_text("No face was found", timeout=30_000)
     expect(page.locator("#label")).to_have_text("–")
-    context.close()
 
 
 def y4m(path: Path, frames: list[np.ndarray]) -> None:
@@ -369,14 +378,9 @@ def test_a_turned_camera_turns_the_page(page: Any) -> None:
     )
 
 
-def test_the_bars_stay_with_a_person(
-    browser: Any, serve: Callable[[Path], str], tmp_path: Path, yunet: str
-) -> None:
+def test_the_bars_stay_with_a_person(finding_page: Any) -> None:
     """Two faces are filmed. The one chosen is the smaller and becomes the larger."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(serve(written(tmp_path / "web", yunet)))
-    ready(page)
+    page = finding_page
     page.evaluate(FAKE_CAMERA)
     paint = """async (bytes) => {
         const face = await createImageBitmap(new Blob([new Uint8Array(bytes)]));
@@ -402,7 +406,6 @@ def test_the_bars_stay_with_a_person(
     page.evaluate("sizes.reverse()")
     expect(chosen).to_have_attribute("aria-label", re.compile("Face 1 of 2"), timeout=30_000)
     assert abs(chosen.bounding_box()["x"] - before["x"]) < before["width"] / 2
-    context.close()
 
 
 def test_of_two_photos_the_later_one_is_shown(page: Any) -> None:

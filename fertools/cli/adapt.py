@@ -134,7 +134,7 @@ def command(
         emit({"run": str(run.path), "model": base.model, "base": str(base.path), **change.to_dict()})
     else:
         click.echo(change.to_text())
-    suggest_export(run.path)
+    suggest_export(run)
 
 
 def _old_data(source: str | None, fingerprint: str) -> data.Dataset | None:

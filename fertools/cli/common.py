@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from fertools.contract import SEED_PREFIX
 from fertools.data import synthetic
 from fertools.runtime.prediction import VIEWS
 from fertools.runtime.providers import PROVIDERS
@@ -68,11 +67,10 @@ def talk(message: str = "") -> None:
     click.echo(message, err=True)
 
 
-def suggest_export(run: Path) -> None:
+def suggest_export(run: Run) -> None:
     """Suggest to export ``run``, into a folder of its own: the default one may hold another model."""
-    named = run.resolve()
-    name = named.parent.name if named.name.startswith(SEED_PREFIX) else named.name
-    talk(f"Next: {shlex.join(['fertools', 'export', str(run), '--quantize', '--out', str(EXPORTED / name)])}")
+    out = EXPORTED / (run.seeds_folder or run.path.resolve()).name
+    talk(f"Next: {shlex.join(['fertools', 'export', str(run.path), '--quantize', '--out', str(out)])}")
 
 
 def emit(document: Any) -> None:

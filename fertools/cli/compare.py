@@ -44,4 +44,4 @@ def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
     else:
         click.echo(comparison.to_text())
     if comparison.best:
-        suggest_export(comparison.best.path)
+        suggest_export(comparison.best)

@@ -321,7 +321,7 @@ def _train(
             f"{len(runs)} seeds: validation accuracy {summary.mean:.2%} ± {summary.deviation:.2%},"
             f" best {best.path}"
         )
-    suggest_export(best.path)
+    suggest_export(best)
     if as_json:
         emit(document)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -124,7 +123,7 @@ def score(source: str, out: Path, how: Scoring | None = None, *, progress: Progr
         path=out.absolute(),
         labels=predictor.labels,
         model=f"{info.name} {info.precision}",
-        model_sha256=hashlib.sha256(predictor.path.read_bytes()).hexdigest(),
+        model_sha256=file_facts(predictor.path)["sha256"],
     )
     asked = {
         "source": opened.digest,
