@@ -18,7 +18,8 @@ from completing import command_line, complete
 from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
 from fertools.training import Run
-from fertools.training.comparison import compare, comparison_figure
+from fertools.training.comparison import compare
+from fertools.training.figures import comparison_figure
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -24,7 +24,8 @@ from fertools.evaluation import is_run
 from fertools.files import write_json, write_text
 from fertools.models.measured import Measured, write_measured
 from fertools.training import Run
-from fertools.training.comparison import compare, comparison_figure
+from fertools.training.comparison import compare
+from fertools.training.figures import comparison_figure
 from fertools.training.sweep import is_sweep
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -46,6 +46,11 @@ def test_every_file_at_every_batch(found, export):
         assert other.times_float32 == pytest.approx(one.p50_milliseconds / other.p50_milliseconds)
 
 
+def test_no_round_is_an_error_before_the_work(export):
+    with pytest.raises(ConfigError, match="rounds=0: at least 1"):
+        benchmark(export, rounds=0)
+
+
 def test_without_a_float32_file_there_is_no_ratio(tmp_path):
     found = benchmark(tiny_export(tmp_path, "int8"), batches=(1,), rounds=1)
     assert [row.times_float32 for row in found.speeds] == [None]

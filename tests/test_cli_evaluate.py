@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,15 @@ def test_plot(tmp_path):
     result = run("export", "--data", "tiny.npz", "--plot", tmp_path / "new" / "plot.png")
     assert result.stderr == f"Wrote {tmp_path / 'new' / 'plot.png'}.\n"
     assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["cost$1_$2.npz", "frac$\\frac$.npz", os.fsdecode(b"n\xff.npz")])
+def test_plot_of_data_with_an_odd_name(tmp_path, name):
+    """Neither mathematics to matplotlib, nor an error where a name is not UTF-8."""
+    shutil.copy("tiny.npz", tmp_path / name)
+    result = run("export", "--data", tmp_path / name, "--plot", tmp_path / "plot.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_plot_that_cannot_be_written(tmp_path):

@@ -12,7 +12,7 @@ from tiny_model import tiny_export
 from fertools.cli import main
 from fertools.contract import ONNX_FILE
 from fertools.data import synthetic, write
-from fertools.evaluation.confusion import stress_figure
+from fertools.evaluation.figures import stress_figure
 from fertools.evaluation.stress import CHANGES, stress
 
 #: A network that guesses is right with probability 1/7.

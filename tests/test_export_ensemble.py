@@ -136,7 +136,11 @@ def test_one_file_that_averages_inside(exported, small_run, other_run, small_dat
 
 def test_the_report_tells_of_every_member(exported, small_run, other_run, small_data):
     folder, outcome = exported
-    training = json.loads((folder / "report.json").read_text())["training"]
+    report = json.loads((folder / "report.json").read_text())
+    training = report["training"]
+    # Each member was scaled before they were joined: there is no error without it.
+    assert [[*ece] for ece in report["temperature_scaling"]["test_ece"].values()] == [["with"]] * 3
+    assert report["quantization"]["front_in_float"] == 2 * report["quantization"]["float_layers"]
     validation = small_data.split("validation")
     for member, path, share in zip(training["members"], (small_run, other_run), (0.75, 0.25), strict=True):
         rows = probabilities(load(path / "best.keras"), validation.images)
@@ -147,6 +151,8 @@ def test_the_report_tells_of_every_member(exported, small_run, other_run, small_
     card = (folder / "MODEL_CARD.md").read_text()
     assert "an ensemble of 2 networks" in card
     assert "Each member's logits are divided by its own temperature" in card
+    assert "\n| | ECE |\n" in card
+    assert " layers (of all members), last layer and softmax in float" in card
     for member in training["members"]:
         assert f"| {member['temperature']:.4g} | {member['validation_accuracy']:.2%} |\n" in card
     assert (

@@ -5,7 +5,7 @@ from small_run import decisive, randomize, run_onnxruntime, small_faces
 from fertools.backend import import_keras
 from fertools.export import QuantizeConfig
 from fertools.export.graph import to_onnx
-from fertools.export.passes import first_layers, pool_before_relu
+from fertools.export.passes import WEIGHTED, first_layers, members, pool_before_relu
 from fertools.export.quantization import quantize
 from fertools.models import build
 from fertools.models.ensemble import weighted_mean
@@ -66,6 +66,11 @@ def test_ensembles(second, convolutions):
     model = to_onnx(whole)
     found = [node.op_type for node in first_layers(model)]
     assert found.count("Conv") == convolutions
+    for layers_, member in zip(members(model), networks, strict=True):
+        weighted = [layer for layer in member.layers if layer.weights]
+        assert len(layers_) == len(weighted)  # no layer of the other
+    more = [node.op_type in WEIGHTED for node in first_layers(model, 2)]
+    assert sum(more) == convolutions + 2  # one more of each
     expected = probabilities(whole, FACES)
     np.testing.assert_allclose(run_onnxruntime(model, FACES), expected, atol=1e-4)
     int8 = quantize(model, FACES, QuantizeConfig(images=40))

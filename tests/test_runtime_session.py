@@ -31,7 +31,8 @@ def test_the_cpu_can_be_asked_for(export, providers):
         ("gpu", "unknown provider 'gpu': choose from auto, cpu, cuda"),
         ("NoSuchExecutionProvider", "CPUExecutionProvider"),
         ([], "no provider"),
-        (["cpu", "auto"], "unknown provider 'auto'"),
+        (["cpu", "auto"], "'auto' stands alone"),
+        (["auto"], "pass the text 'auto'"),
     ],
 )
 def test_unknown_providers_are_refused(export, providers, message):

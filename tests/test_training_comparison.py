@@ -11,7 +11,8 @@ from fertools.errors import RunError
 from fertools.files import write_json
 from fertools.models import find
 from fertools.training import Run, TrainConfig
-from fertools.training.comparison import Summary, compare, comparison_figure
+from fertools.training.comparison import Summary, compare
+from fertools.training.figures import comparison_figure
 from fertools.training.sweep import Sweep
 
 

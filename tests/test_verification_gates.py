@@ -92,6 +92,8 @@ def test_on_a_large_split_the_measured_agreement_decides(images):
     kept, beyond = (paired(images, other)[1] for other in (most, most + 1))
     assert kept.state is not State.BROKEN
     assert beyond.state is State.BROKEN
+    # Not "0.985 (at least 0.985; ...)".
+    assert float(str(beyond).partition("agreement: ")[2].partition(" ")[0]) < INT8_AGREEMENT
 
 
 def test_the_large_split_is_where_a_file_that_loses_nothing_keeps_the_limit():
@@ -166,6 +168,8 @@ def test_at_the_limit_no_number_will_do():
     loss = paired(200, 1)[0]
     assert (loss.state, loss.images_needed) == (State.NOT_PROVED, None)
     assert "too close to the limit" in str(loss)
+    agreement = paired(268, 4)[1]  # 10,192,465 would
+    assert (agreement.state, agreement.images_needed) == (State.NOT_PROVED, None)
 
 
 def test_exact_interval_of_a_share():

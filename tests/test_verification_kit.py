@@ -94,15 +94,58 @@ def test_the_same_kit_has_the_same_bytes(export: Path, tmp_path: Path) -> None:
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
 
 
-def test_one_altered_weight_fails(kit: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "byte"),
+    [(None, None), (b'{"', b"x"), (b'{"', b"\xff"), (b"versions", b"V"), (b"fertools.seal", b"F")],
+)
+def test_one_altered_byte_fails(kit: Path, tmp_path: Path, place: bytes | None, byte: bytes | None) -> None:
+    """A weight, or the metadata, which is JSON then no more, or lacks an entry."""
     files = shutil.copytree(kit, tmp_path / "files")
     data = bytearray((files / ONNX_FILE).read_bytes())
-    data[len(data) // 2] ^= 1
+    if place is None:
+        data[len(data) // 2] ^= 1
+    else:
+        start = data.index(place)
+        data[start : start + 1] = byte
     (files / ONNX_FILE).write_bytes(data)
     done = run(kit, tmp_path, "--files", str(files))
     assert done.returncode == 1
     assert "altered since its export" in done.stderr
     assert not (tmp_path / "result.json").exists()
+
+
+def test_another_export_of_the_same_weights_is_not_altered(kit: Path, tmp_path: Path) -> None:
+    """Such as one that was quantized with other images."""
+    files = shutil.copytree(kit, tmp_path / "files")
+    proto = onnx.load_from_string((files / ONNX_FILE).read_bytes())
+    proto.doc_string = "another"
+    seal = next(entry for entry in proto.metadata_props if entry.key == "fertools.seal")
+    seal.value = "0" * 64
+    (files / ONNX_FILE).write_bytes(add_checksum(proto.SerializeToString()))
+    done = run(kit, tmp_path, "--files", str(files))
+    assert done.returncode == 1
+    assert "another export (tiny, weights " in done.stderr
+
+
+def test_what_is_installed_may_be_one_file(kit: Path, tmp_path: Path) -> None:
+    files = tmp_path / "installed"
+    files.mkdir()
+    done = run(kit, tmp_path, "--files", str(files))
+    assert done.returncode == 1
+    assert f"holds none of {INT8_FILE}, {ONNX_FILE}" in done.stderr
+    shutil.copy(kit / INT8_FILE, files)
+    done = run(kit, tmp_path, "--files", str(files))
+    assert done.returncode == 0, done.stderr
+    assert f"{ONNX_FILE:<20}not in {files}: not checked" in done.stdout.splitlines()
+    assert [row["file"] for row in json.loads((tmp_path / "result.json").read_text())["files"]] == [INT8_FILE]
+
+
+def test_wrong_options_are_one_line(kit: Path, tmp_path: Path) -> None:
+    done = run(kit, tmp_path, "--out", "nowhere/result.json")
+    assert (done.returncode, done.stdout) == (1, "")  # before the work
+    assert done.stderr.startswith("Error: nowhere: no such folder")
+    for threads in ("0", "-1", "two"):
+        assert run(kit, tmp_path, "--threads", threads).returncode == 2
 
 
 def test_another_version_is_told_apart(kit: Path, tmp_path: Path) -> None:
@@ -111,7 +154,7 @@ def test_another_version_is_told_apart(kit: Path, tmp_path: Path) -> None:
     assert other.graph.name == "tiny"
     done = run(kit, tmp_path, "--files", str(files))
     assert done.returncode == 1
-    assert "another version" in done.stderr
+    assert "another export" in done.stderr
     assert tiny_info(seed=1).weights_sha256[:12] in done.stderr
 
 
@@ -127,6 +170,31 @@ def test_a_provider_that_runs_nothing_is_no_device(kit: Path, tmp_path: Path) ->
     assert done.returncode == 1
     assert "AzureExecutionProvider has no operator of model." in done.stderr
     assert not (tmp_path / "result.json").exists()
+
+
+class Old:
+    """The installed onnxruntime without what came with 1.24: what each provider computes."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(onnxruntime, name)
+
+    class InferenceSession(onnxruntime.InferenceSession):
+        get_provider_graph_assignment_info = property()
+
+
+@pytest.mark.parametrize(
+    ("provider", "runs"), [("CPUExecutionProvider", True), ("AzureExecutionProvider", False)]
+)
+def test_an_old_onnxruntime_shows_it_by_a_profile(kit: Path, monkeypatch, provider: str, runs: bool) -> None:
+    if provider not in onnxruntime.get_available_providers():
+        pytest.skip(f"{provider} is not in this build")
+    monkeypatch.setitem(sys.modules, "onnxruntime", Old())
+    facts = check.parse((kit / "kit.json").read_bytes())
+    found = check.profiled(Old(), kit / ONNX_FILE, facts, provider)
+    assert (provider in found) is runs
+    if not runs:
+        with pytest.raises(check.CheckError, match=f"{provider} has no operator of"):
+            check.check(kit, kit, provider, 1)
 
 
 class Played:
@@ -145,13 +213,18 @@ class Played:
 
     def InferenceSession(self, path, options, providers, provider_options, enable_fallback):  # noqa: N802
         assert enable_fallback == 0
-        self.started.append((providers, provider_options))
+        if not options.enable_profiling:
+            self.started.append((providers, provider_options))
         if "old" in self.faults and provider_options[0]:
             raise RuntimeError('Unknown provider option: "use_tf32".')
         if "start" in self.faults:
             raise RuntimeError("no kernel image")
         real = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         played = SimpleNamespace(get_modelmeta=real.get_modelmeta, run=real.run)
+        if options.enable_profiling:
+            profile = Path(f"{options.profile_file_prefix}.json")
+            profile.write_text(json.dumps([{"cat": "Session"}, {"args": {"provider": providers[0]}}]))
+            played.end_profiling = lambda: str(profile)
         played.get_providers = lambda: [*providers, "CPUExecutionProvider"]
         if "old" not in self.faults:
             parts = [SimpleNamespace(ep_name="CPUExecutionProvider")]
@@ -194,7 +267,7 @@ def test_altered_images_are_refused(kit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["kit.json", "images.u8", f"{ONNX_FILE}.f32"])
-@pytest.mark.parametrize("content", [None, b"{"])
+@pytest.mark.parametrize("content", [None, b"{", b"[]"])
 def test_an_incomplete_kit_is_one_line(kit: Path, tmp_path: Path, name: str, content: bytes | None) -> None:
     copy = shutil.copytree(kit, tmp_path / "kit")
     (copy / name).unlink()
@@ -307,6 +380,16 @@ def test_the_commands(small_export: Path, tmp_path: Path) -> None:
     assert report["files"]["MODEL_CARD.md"]["sha256"] == hashlib.sha256(card).hexdigest()
     assert b"## Devices\n\nImages of a kit" in card
     assert device["processor"].encode() in card
+    whole = (folder / "report.json").read_text()
+    for damaged in ("[1]", '{"files": {}}', whole.replace('"temperature_scaling"', '"calibration"'),
+                    whole.replace('"processor"', '"cpu"'), json.dumps({**report, "files": [1]})):  # fmt: skip
+        assert damaged != whole
+        (folder / "report.json").write_text(damaged)
+        done = CliRunner().invoke(main, arguments)
+        assert (done.exit_code, done.stderr[:7]) == (1, "Error: "), done.output
+        assert "damaged or of another version of fertools" in done.stderr
+        assert (folder / "report.json").read_text() == damaged
+        assert (folder / "MODEL_CARD.md").read_bytes() == card
 
 
 @pytest.mark.parametrize(

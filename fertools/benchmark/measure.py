@@ -38,11 +38,13 @@ def benchmark(
 
     Raises:
         ModelError: there is no file to time or one is damaged.
-        ConfigError: a batch size is less than 1.
+        ConfigError: a batch size or ``rounds`` is less than 1.
         MissingExtraError: the onnx package is not installed.
     """
     if not batches or min(batches) < 1:
         raise ConfigError("batches must be sizes of at least 1")
+    if rounds < 1:
+        raise ConfigError(f"rounds={rounds}: at least 1")
     held = model_files(folder)
     files: dict[str, Path] = {precision: held[precision] for precision in PRECISIONS if precision in held}
     if not files:

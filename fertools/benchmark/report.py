@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fertools.files import replacing
+from fertools.figures import literal, save
 from fertools.tables import text_table
 
 FILES = ("file", "provider", "MB", "start s", "peak MB")
@@ -117,7 +117,6 @@ def benchmark_figure(found: Benchmark, path: Path) -> None:
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
     axes.set_ylabel("milliseconds per image, p50 and p95")
-    axes.set_title(f"{found.model}, {found.pool}\n{found.processor}", fontsize=10)
+    axes.set_title(f"{literal(found.model)}, {found.pool}\n{found.processor}", fontsize=10)
     axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save(figure, path)

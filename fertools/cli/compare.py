@@ -35,7 +35,7 @@ def command(runs: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
 def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
     """Print and draw a comparison, and suggest the next command for the best run."""
     if plot:
-        from fertools.training.comparison import comparison_figure
+        from fertools.training.figures import comparison_figure
 
         comparison_figure(comparison.entries, plot)
         talk(f"The picture is in {plot}.")

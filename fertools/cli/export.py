@@ -351,10 +351,11 @@ def _write_kit(folder: Path, path: Path, source: str | None, images: int | None,
 
 
 def _read_device(folder: Path, result: Path, source: str | None, *, as_json: bool) -> None:
-    from fertools.verification.kit import add_to_report, read_result
+    from fertools.export.devices import add_device
+    from fertools.verification.kit import read_result
 
     report = read_result(folder, result, data.load(source) if source else None)
-    add_to_report(folder, report)
+    add_device(folder, report)
     if as_json:
         emit(report.to_dict())
     else:

@@ -54,7 +54,7 @@ def command(
     dataset = data.load(source or default_source())
     found = stress({"model": network}, dataset, split, images=images, progress=_progress)["model"]
     if plot:
-        from fertools.evaluation.confusion import stress_figure
+        from fertools.evaluation.figures import stress_figure
 
         title = f"{model.resolve().name}, {found.data}, {found.split} split, {found.images:,} images"
         stress_figure(found, plot, title)

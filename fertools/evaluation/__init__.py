@@ -1,6 +1,6 @@
 """Measuring predictions against labels."""
 
-from fertools.evaluation.confusion import confusion_figure
+from fertools.evaluation.figures import confusion_figure
 from fertools.evaluation.measurement import Measurement, in_batches, is_run, measure, open_network
 from fertools.evaluation.metrics import ClassScore, Evaluation, accuracy, evaluate
 

@@ -133,7 +133,7 @@ def open_network(path: Path, precision: str = "auto") -> Network:
 
 def in_batches(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the probabilities float32 (n, 7) of many images, computed in batches that fit a small memory."""
-    starts = range(0, len(images), BATCH)
+    starts = range(0, max(len(images), 1), BATCH)
     return np.concatenate([predictor.probabilities(images[start : start + BATCH]) for start in starts])
 
 

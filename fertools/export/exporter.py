@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fertools.evaluation.metrics import calibration_error
 from fertools.evaluation.stress import Stress, stress
 from fertools.export.card import model_card
 from fertools.export.ort_format import write_ort
+from fertools.export.passes import WEIGHTED, first_layers
 from fertools.export.quantization import QuantizeConfig, quantize_within_gates
 from fertools.export.subject import FinishedRun, Subject, read_origin
 from fertools.export.temperature_scaling import TemperatureScaling, rescaled, scale_temperature
@@ -46,7 +47,8 @@ WEB = "web"
 #: Formats of an export: ONNX; onnxruntime's own format for phones and reduced builds; ONNX with a model
 #: repository of Triton Inference Server; ONNX with a page for browsers.
 TARGETS = ("onnx", "ort", "triton", WEB)
-#: The packages that decide what an exported file looks like.
+#: The packages that decide what an exported file looks like, by their import names: what is installed as
+#: onnxruntime-gpu is imported as onnxruntime.
 PACKAGES = ("fertools", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
 
 
@@ -182,13 +184,17 @@ def _export(
         _check_accuracies(report, target, found)
         if target == "triton":
             write_repository(temporary, temporary / contract.TRITON_FOLDER)
+        training = subject.training(dataset)
+        ece = _test_ece(report, test, scaling, ensemble="members" in training)
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "target": target,
             "model": info.to_dict() | {"precision": sorted(_precision(file) for file in models)},
-            "training": subject.training(dataset),
-            "temperature_scaling": scaling.to_dict() | {"test_ece": _test_ece(report, test, scaling)},
-            "quantization": None if quantization is None else quantization.to_dict() | _judged(judged),
+            "training": training,
+            "temperature_scaling": scaling.to_dict() | {"test_ece": ece},
+            "quantization": None
+            if quantization is None
+            else quantization.to_dict() | _quantized(models[contract.ONNX_FILE], quantization, judged),
             "verification": report.to_dict(),
             "stress": {
                 "forms": {name: each.to_dict() for name, each in stressed.items()},
@@ -214,16 +220,19 @@ def _page_parts(web: WebConfig | None, say: Callable[[str], None]) -> PageParts:
     return gather(web or WebConfig(), say=say)
 
 
-def _test_ece(report: Report, test: Split, scaling: TemperatureScaling) -> dict[str, dict[str, float]]:
-    """Return each form's calibration error on the test split, a share, without and with the temperature."""
-    return {
-        row.model: {
-            # Undo the temperature.
-            "without": calibration_error(rescaled(row.probabilities, 1 / scaling.temperature), test.labels),
-            "with": row.evaluation.ece,
-        }
-        for row in report.rows
-    }
+def _test_ece(
+    report: Report, test: Split, scaling: TemperatureScaling, *, ensemble: bool
+) -> dict[str, dict[str, float]]:
+    """Return each form's calibration error on the test split, a share, without and with the temperature.
+
+    An ensemble has only the one with it: each member was scaled before they were joined.
+    """
+    found = {row.model: {"with": row.evaluation.ece} for row in report.rows}
+    if not ensemble:
+        for row in report.rows:
+            unscaled = rescaled(row.probabilities, 1 / scaling.temperature)
+            found[row.model]["without"] = calibration_error(unscaled, test.labels)
+    return found
 
 
 def _info(subject: Subject, network: keras.Model) -> ModelInfo:
@@ -235,7 +244,7 @@ def _info(subject: Subject, network: keras.Model) -> ModelInfo:
         precision="float32",
         parameters=int(network.count_params()),
         data={key: subject.data[key] for key in ("name", "fingerprint")},
-        versions={name: version(name) for name in PACKAGES},
+        versions={name: str(import_module(name).__version__) for name in PACKAGES},
         weights_sha256=weights_sha256(network),
     )
 
@@ -314,9 +323,19 @@ def _figures(gates: Sequence[Gate]) -> str:
     return f" (int8 on validation: top-1 agreement {share.measured:.2%}, {lost.measured:.2g} points lost)"
 
 
-def _judged(gates: Sequence[Gate]) -> dict[str, Any]:
-    """Return the int8 gates on the validation split, for the report."""
-    return {"validation": [gate_values(gate) for gate in gates]}
+def _quantized(
+    model: onnx.ModelProto, quantization: QuantizeConfig, judged: Sequence[Gate]
+) -> dict[str, Any]:
+    """Return what became of a quantization, for the report.
+
+    These are the number of layers at the front that stayed in float, of all members of an ensemble together
+    (none in a network that begins with a dense layer), and the int8 gates on the validation split.
+    """
+    front = first_layers(model, quantization.float_layers)
+    return {
+        "front_in_float": sum(node.op_type in WEIGHTED for node in front),
+        "validation": [gate_values(gate) for gate in judged],
+    }
 
 
 def _precision(file: str) -> str:

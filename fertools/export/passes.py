@@ -8,6 +8,7 @@ both.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def fold_scaling(model: onnx.ModelProto) -> None:
 
 
 def first_layers(model: onnx.ModelProto, count: int = 1) -> list[onnx.NodeProto]:
-    """Return the first ``count`` layers, each with the ReLU and the pooling that follow it.
+    """Return the first ``count`` layers of every member, each with the ReLU and the pooling that follow it.
 
     All convolutions that read the image together are the first layer; in a graph without any, the first layer
     is empty. The other layers are those with weights, in the order of the graph.
@@ -88,8 +89,34 @@ def first_layers(model: onnx.ModelProto, count: int = 1) -> list[onnx.NodeProto]
         for node in _users(graph, cast.output[0])
     ]
     first = {node.name for node in layers}
-    behind = [node for node in graph.node if node.op_type in WEIGHTED and node.name not in first]
-    return [node for layer in (*layers, *behind[: count - 1]) for node in _with_tail(graph, layer)]
+    for member in members(model):
+        behind = [node for node in member if node.name not in first]
+        layers += [node for node in behind[: count - 1] if node not in layers]
+    return [node for layer in layers for node in _with_tail(graph, layer)]
+
+
+def members(model: onnx.ModelProto) -> list[list[onnx.NodeProto]]:
+    """Return the layers with weights of each member of an ensemble, or of the one network, first to last."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+
+    def behind(names: Iterable[str]) -> Iterator[onnx.NodeProto]:
+        """The next layers with weights on the way back from tensors to the image."""
+        for name in names:
+            node = makers.get(name)  # the image and constants have none
+            if node is not None and node.op_type in WEIGHTED:
+                yield node
+            elif node is not None:
+                yield from behind(node.input)
+
+    found = []
+    for last in {node.name: node for node in behind(value.name for value in model.graph.output)}.values():
+        names, waiting = {last.name}, [last]
+        while waiting:
+            new = [node for node in behind(waiting.pop().input) if node.name not in names]
+            names |= {node.name for node in new}
+            waiting += new
+        found.append([node for node in model.graph.node if node.name in names])
+    return found
 
 
 def _with_tail(graph: onnx.GraphProto, layer: onnx.NodeProto) -> list[onnx.NodeProto]:

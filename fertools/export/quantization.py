@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from fertools.contract import INPUT_NAME, OUTPUT_NAME
 from fertools.data import Split
 from fertools.errors import ConfigError, DataError
-from fertools.export.passes import WEIGHTED, first_layers, image_is_first_tensor, pool_before_relu
+from fertools.export.passes import first_layers, image_is_first_tensor, members, pool_before_relu
 from fertools.verification.gates import (
     CALIBRATION_HINT,
     INT8_AGREEMENT,
@@ -122,13 +123,16 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
+    chosen = calibration_images(images, config)
+    # Histograms are gathered from batches of equal size alone.
+    batch = CALIBRATION_BATCH if config.method == "minmax" else math.gcd(len(chosen), CALIBRATION_BATCH)
     # Histogram calibration reports its progress by print.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         # From a file, because quantize_static moves the weights out of a model that it is given in memory.
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         prepared = onnx.ModelProto()
         prepared.CopyFrom(model)
-        kept = last_layers(prepared)
+        kept = [layers[-1] for layers in members(prepared)]
         front = first_layers(prepared, config.float_layers)
         pool_before_relu(prepared, front)
         kept += front
@@ -139,7 +143,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         quantize_static(
             source,
             target,
-            _CalibrationImages(calibration_images(images, config)),
+            _CalibrationImages(chosen, batch),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=[*QUANTIZED],
             per_channel=config.per_channel,
@@ -156,22 +160,6 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     return quantized
 
 
-def last_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Return the last layers with weights: one, or one per member."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    found: dict[str, onnx.NodeProto] = {}
-    waiting = [value.name for value in model.graph.output]
-    while waiting:
-        node = makers.get(waiting.pop())
-        if node is None:  # the image or a constant
-            continue
-        if node.op_type in WEIGHTED:
-            found[node.name] = node
-        else:
-            waiting += node.input
-    return list(found.values())
-
-
 def calibration_images(images: NDArray[np.uint8], config: QuantizeConfig) -> NDArray[np.uint8]:
     """Return the images of ``images``, (n, 48, 48), that ``config`` draws, in their order.
 
@@ -186,17 +174,16 @@ def calibration_images(images: NDArray[np.uint8], config: QuantizeConfig) -> NDA
 class _CalibrationImages:
     """Feeds images to onnxruntime's calibration, a batch at a time, and can be rewound."""
 
-    def __init__(self, images: NDArray[np.uint8]) -> None:
+    def __init__(self, images: NDArray[np.uint8], batch: int) -> None:
         self.images = images
+        self.batch = batch
         self.batches: Iterator[dict[str, Any]] = iter(())
         self.rewind()
 
     def rewind(self) -> None:
         """Start again."""
-        starts = range(0, len(self.images), CALIBRATION_BATCH)
-        self.batches = (
-            {INPUT_NAME: self.images[start : start + CALIBRATION_BATCH, ..., None]} for start in starts
-        )
+        starts = range(0, len(self.images), self.batch)
+        self.batches = ({INPUT_NAME: self.images[start : start + self.batch, ..., None]} for start in starts)
 
     def get_next(self) -> dict[str, Any] | None:
         """The next batch, or None."""
@@ -235,8 +222,7 @@ def quantize_within_gates(
         graph is close enough, it is the last that was tried.
     """
     expected = _answers(model, validation.images)
-    layers = sum(node.op_type in WEIGHTED for node in model.graph.node) - len(last_layers(model))
-    most = min(MOST, layers - 1)  # at least one layer in int8
+    most = min(MOST, *(len(layers) - 2 for layers in members(model)))  # one in int8, and the last in float
     while True:
         quantized = quantize(model, train, config)
         gates = int8_gates(

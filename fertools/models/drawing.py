@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fertools.files import replacing
+from fertools.figures import save
 from fertools.models.structure import LayerFacts, structure
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def network_figure(network: keras.Model, path: Path) -> None:
                 "", (WIDTH / 2, top - GAP), (WIDTH / 2, top), arrowprops={"arrowstyle": "->", "lw": 0.8}
             )
         top -= GAP
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save(figure, path, dpi=110)
 
 
 def boxes(layers: Sequence[LayerFacts]) -> list[Box]:

@@ -63,6 +63,8 @@ def resolve(providers: str | Sequence[str], available: Sequence[str]) -> tuple[s
     if not names:
         raise ProviderError(f"no provider was named: choose from auto, {', '.join(PROVIDERS)}")
     hints = dict(PROVIDERS.values())
+    if "auto" in names:
+        raise ProviderError("'auto' stands alone, without other providers: pass the text 'auto'")
     full = tuple(PROVIDERS[name][0] if name in PROVIDERS else name for name in names)
     for name in full:
         if name not in hints and name not in available:

@@ -1,4 +1,4 @@
-"""Several runs side by side: their figures on the validation split as a table, JSON and a picture."""
+"""Several runs side by side: their figures on the validation split as a table and JSON."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from math import log
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fertools.contract import LABELS
-from fertools.errors import RunError
-from fertools.files import replacing
 from fertools.models import find
 from fertools.provenance import label
 from fertools.tables import text_table
@@ -226,82 +220,3 @@ def _groups(path: Path) -> Iterator[_Group]:
     failures = {path / name: why for name, why in sweep.failures.items()}
     for point, names in sweep.points.items():
         yield _Group(path / point, {path / name: configs[name] for name in names}, failures)
-
-
-#: Twice the loss of guessing all classes alike. Higher losses are drawn there, since one bad run would
-#: flatten all others.
-HIGHEST_LOSS = 2 * log(len(LABELS))
-#: Training figures are of augmented images, with dropout, while the weights change from step to step.
-TRAIN = "train (while learning)"
-
-
-def history_figure(history: list[Epoch], path: Path) -> None:
-    """Draw accuracy and loss, train and validation, by epoch, as a PNG at ``path``."""
-    from matplotlib.figure import Figure
-
-    epochs = [row.epoch for row in history]
-    best = best_epoch(history)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        axes.plot(epochs, [getattr(row, name) for row in history], ".-", label=TRAIN)
-        axes.plot(epochs, [getattr(row, f"val_{name}") for row in history], ".-", label="validation")
-        axes.axvline(best.epoch, color="grey", linewidth=0.8, linestyle=":", label=f"best epoch {best.epoch}")
-        _by_epoch(axes, name)
-        axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-
-
-def comparison_figure(entries: Sequence[Entry], path: Path) -> None:
-    """Draw accuracy and loss of all entries, validation and train, by epoch, as a PNG at ``path``.
-
-    For several seeds, the mean is drawn with a band of one standard deviation to either side.
-
-    Raises:
-        RunError: no entry has a finished epoch.
-    """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    drawn = [entry for entry in entries if entry.histories]
-    if not drawn:
-        raise RunError("no run has a finished epoch: there is nothing to draw")
-    palette = colormaps["tab10" if len(drawn) <= 10 else "turbo"]
-    colours = palette(range(10)) if len(drawn) <= 10 else palette.resampled(len(drawn))(range(len(drawn)))
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey="row")
-    for row, (name, highest) in zip(panels, (("accuracy", 1.0), ("loss", HIGHEST_LOSS)), strict=True):
-        for axes, split, field in zip(row, ("validation", TRAIN), (f"val_{name}", name), strict=True):
-            for entry, colour in zip(drawn, colours, strict=False):
-                _draw_entry(axes, entry, field, highest, colour)
-            _by_epoch(axes, f"{name}, {split}")
-    rows = [row for entry in drawn for history in entry.histories for row in history]
-    if max(max(row.loss, row.val_loss) for row in rows) > HIGHEST_LOSS:
-        panels[1, 0].set_ylabel(f"higher ones are drawn at {HIGHEST_LOSS:.1f}")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", ncols=-(-len(labels) // 30))
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-
-
-def _draw_entry(axes: Any, entry: Entry, field: str, highest: float, colour: Any) -> None:
-    """A line over the epochs that all of the entry's histories have."""
-    epochs = [*zip(*entry.histories, strict=False)]
-    numbers = [rows[0].epoch for rows in epochs]
-    values = np.array([[getattr(row, field) for row in rows] for rows in epochs])
-    middle = values.mean(axis=1)
-    axes.plot(numbers, middle.clip(max=highest), ".-", color=colour, label=entry.name, linewidth=1.2)
-    if len(entry.histories) > 1:
-        spread = values.std(axis=1, ddof=1)
-        low, high = ((middle + side * spread).clip(max=highest) for side in (-1, 1))
-        axes.fill_between(numbers, low, high, color=colour, alpha=0.2, linewidth=0)
-
-
-def _by_epoch(axes: Any, title: str) -> None:
-    """Label a panel whose horizontal axis is the epoch."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(title)
-    axes.grid(alpha=0.3)

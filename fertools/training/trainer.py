@@ -31,9 +31,9 @@ from fertools.training.batches import Batches, for_fit
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
 from fertools.training.camera import Camera
 from fertools.training.checkpoint import load_state
-from fertools.training.comparison import history_figure
 from fertools.training.config import AUGMENTATIONS, Augmentation, TrainConfig
 from fertools.training.distillation import DistillConfig, soft_targets, teacher_file
+from fertools.training.figures import history_figure
 from fertools.training.network import IMAGES as STATISTICS_IMAGES
 from fertools.training.network import Mixup, SoftTargetLoss, Store, in_fast_layers, scale_dropout
 from fertools.training.optimizer import build_optimizer, epoch_rate, is_over

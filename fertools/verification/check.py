@@ -16,6 +16,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kit", type=Path, default=Path(__file__).resolve().parent, help="the unpacked kit")
     parser.add_argument("--files", type=Path, help="folder of the model files  [default: the kit]")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a prediction  [default: 1]")
+    parser.add_argument("--threads", type=positive, default=1, help="threads of a prediction  [default: 1]")
     parser.add_argument(
         "--provider",
         default=CPU,
@@ -47,11 +48,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("result.json"), help="[default: result.json]")
     options = parser.parse_args(arguments)
     try:
+        if not options.out.parent.is_dir():
+            raise CheckError(f"{options.out.parent}: no such folder; --out names a file in one that is there")
         result = check(options.kit, options.files or options.kit, options.provider, options.threads)
+        try:
+            options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CheckError(f"{options.out}: cannot be written ({error.strerror})") from error
     except CheckError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     device = result["device"]
     print(
         f"{result['model']}, {result['images']['count']} images, {device['processor']}, {device['machine']},"
@@ -64,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
             f"{row['file']:<20}{row['agreement']:>11.2%}{row['largest_difference']:>20.1e}"
             f"{row['milliseconds']:>10.2f}{verdict}"
         )
+    for file in result["left_out"]:
+        print(f"{file:<20}not in {options.files}: not checked")
     print(f"\nWrote {options.out}. Next, where the model was made:")
     print(f"  fertools verify EXPORT --device {options.out}")
     return int(any(row["agreement"] < result["limit"] for row in result["files"]))
@@ -77,14 +85,7 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
     except ImportError as error:
         raise CheckError(f"{error.name} is missing: pip install numpy onnxruntime") from error
     text = read(kit, "kit.json")
-    try:
-        facts = json.loads(text)
-    except ValueError as error:
-        raise CheckError("kit.json: altered or cut short; copy the kit again") from error
-    if facts["schema"] != SCHEMA:
-        raise CheckError(
-            f"the kit has schema {facts['schema']} and this script reads {SCHEMA}: use the kit's own"
-        )
+    facts = parse(text)
     size = facts["images"]["size"]
     pixels = read(kit, "images.u8")
     if hashlib.sha256(pixels).hexdigest() != facts["images"]["sha256"]:
@@ -93,7 +94,14 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
     if provider in NVIDIA:
         preload(onnxruntime)
     rows = []
+    left_out = [fact["file"] for fact in facts["files"] if not (files / fact["file"]).is_file()]
+    if left_out and files == kit:
+        raise CheckError(f"{left_out[0]}: missing; copy the kit again")
+    if len(left_out) == len(facts["files"]):
+        raise CheckError(f"{files}: holds none of {', '.join(left_out)}; --files names their folder")
     for fact in facts["files"]:
+        if fact["file"] in left_out:
+            continue
         path = files / fact["file"]
         session = open_session(onnxruntime, path, fact, facts, provider, threads)
         answers_there = read(kit, fact["expected"])
@@ -130,7 +138,31 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
         "provider": provider,
         "threads": threads,
         "files": rows,
+        "left_out": left_out,
     }
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """The content of kit.json, with all that this script reads of it."""
+    try:
+        facts: dict[str, Any] = json.loads(text)
+        schema = facts["schema"]
+        if schema == SCHEMA:
+            needed = ("model", "weights_sha256", "versions", "input", "output", "labels", "limit")
+            _ = [facts[name] for name in needed], facts["images"]["size"], facts["images"]["sha256"]
+            _ = [fact[name] for fact in facts["files"] for name in ("file", "sha256", "expected")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckError("kit.json: altered or cut short; copy the kit again") from error
+    if schema != SCHEMA:
+        raise CheckError(f"the kit has schema {schema} and this script reads {SCHEMA}: use the kit's own")
+    return facts
 
 
 def read(kit: Path, name: str) -> bytes:
@@ -152,36 +184,69 @@ def open_session(
     onnxruntime: Any, path: Path, fact: dict[str, Any], facts: dict[str, Any], provider: str, threads: int
 ) -> Any:
     """A session of the very file that the kit describes, on the very provider that was asked for."""
-    if not path.is_file():
-        raise CheckError(f"{path}: no such file; --files names the folder of the model files")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if provider != CPU:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    same = hashlib.sha256(path.read_bytes()).hexdigest() == fact["sha256"]
+    data = path.read_bytes()
+    same = hashlib.sha256(data).hexdigest() == fact["sha256"]
     try:
         session = start(onnxruntime, path, options, provider)
     except Exception as error:  # onnxruntime's exceptions share no base class
         kind = "cannot be loaded" if same else "altered since its export, and cannot be loaded"
         raise CheckError(f"{path}: {kind} on {provider}: {' '.join(str(error).split())}") from error
     if not same:
-        about = json.loads(session.get_modelmeta().custom_metadata_map.get("fertools", "{}"))
-        if (
-            about.get("weights_sha256") == facts["weights_sha256"]
-            and about.get("versions") == facts["versions"]
-        ):
+        about = own_metadata(session, data)
+        if about is None:
             raise CheckError(f"{path}: altered since its export; copy it again")
         raise CheckError(
-            f"{path}: another version ({version(about)}) than the kit's ({version(facts)}); make a kit of"
-            " this version, or copy the kit's file"
+            f"{path}: another export ({version(about)}) than the kit's ({version(facts)}); make a kit of"
+            " this one, or copy the kit's file"
         )
     if session.get_providers()[0] != provider:
         raise CheckError(f"{provider} was asked for and {session.get_providers()[0]} is what runs")
-    parts = getattr(session, "get_provider_graph_assignment_info", None)  # from onnxruntime 1.24 on
-    if provider != CPU and parts is not None and provider not in {part.ep_name for part in parts()}:
-        raise CheckError(f"{provider} has no operator of {path.name}: the CPU would do all of it")
+    if provider != CPU:
+        parts = getattr(session, "get_provider_graph_assignment_info", None)  # from onnxruntime 1.24 on
+        if parts is None:
+            working = profiled(onnxruntime, path, facts, provider)
+        else:
+            working = {part.ep_name for part in parts()}
+        if provider not in working:
+            raise CheckError(f"{provider} has no operator of {path.name}: the CPU would do all of it")
     return session
+
+
+def own_metadata(session: Any, data: bytes) -> dict[str, Any] | None:
+    """The metadata of a file of ours, None if the file differs from its own checksum.
+
+    That is the SHA-256 of the file with 64 zeros in the checksum's place (``fertools.runtime.metadata``).
+    """
+    try:
+        found = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError:
+        return None
+    seal = found.get("fertools.seal", "").encode()
+    if not seal or hashlib.sha256(data.replace(seal, b"0" * 64)).hexdigest().encode() != seal:
+        return None
+    about: dict[str, Any] = json.loads(found["fertools"])
+    return about
+
+
+def profiled(onnxruntime: Any, path: Path, facts: dict[str, Any], provider: str) -> set[str]:
+    """The providers that computed an operator of one image."""
+    import numpy as np
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_profiling = True
+    size = facts["images"]["size"]
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = start(onnxruntime, path, options, provider)
+        session.run([facts["output"]], {facts["input"]: np.zeros((1, size, size, 1), np.uint8)})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return {event.get("args", {}).get("provider", "") for event in events}
 
 
 def start(onnxruntime: Any, path: Path, options: Any, provider: str) -> Any:

@@ -98,10 +98,11 @@ class Gate:
             return f"{self.name}: {self.measured:.6g} ({limit})"
         low, high = self.interval
         counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
-        return (
-            f"{self.name}: {self.measured:.4g} ({limit}; {LEVEL:.0%} interval {low:.4g} to {high:.4g};"
-            f" {counts})"
-        )
+        # A limit missed by less than the fourth digit must not read as kept.
+        measured = f"{self.measured:.4g}"
+        if float(measured) == self.limit:
+            measured = f"{self.measured:.8g}"
+        return f"{self.name}: {measured} ({limit}; {LEVEL:.0%} interval {low:.4g} to {high:.4g}; {counts})"
 
     @property
     def doubt(self) -> str:
@@ -294,7 +295,7 @@ def _judge(
     while enough - few > 1:
         middle = (few + enough) // 2
         few, enough = (middle, enough) if state(middle) is State.NOT_PROVED else (few, middle)
-    return found, enough
+    return found, enough if enough <= MOST_IMAGES else None
 
 
 def share_interval(count: float, images: int) -> tuple[float, float]:

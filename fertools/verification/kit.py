@@ -31,7 +31,7 @@ from fertools import contract
 from fertools.data import Dataset, synthetic
 from fertools.errors import DataError, GateError, ModelError
 from fertools.evaluation import in_batches
-from fertools.files import file_facts, replacing, write_json, write_text
+from fertools.files import replacing
 from fertools.processor import processor
 from fertools.reading import read_text, reason
 from fertools.runtime.location import model_files
@@ -254,32 +254,6 @@ def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> D
         )
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise DataError(f"{result}: not a whole result of check.py ({error}); run the check again") from error
-
-
-def add_to_report(folder: Path, device: DeviceReport) -> None:
-    """Add the device's line to report.json and the model card of ``folder``; it replaces its earlier one.
-
-    Raises:
-        ModelError: the export has no report.
-    """
-    from fertools.export.card import model_card
-
-    path = folder / contract.REPORT_FILE
-    try:
-        document = json.loads(read_text(path))
-        files = document.pop("files")
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: missing or damaged; export again") from error
-    new = device.to_dict()
-    kept = [old for old in document.get("devices", []) if _place(old) != _place(new)]
-    document["devices"] = [*kept, new]
-    write_text(folder / contract.CARD_FILE, model_card(document))
-    files[contract.CARD_FILE] = file_facts(folder / contract.CARD_FILE)
-    write_json(path, {**document, "files": files})
-
-
-def _place(device: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(device[name] for name in ("processor", "machine", "onnxruntime", "provider", "threads"))
 
 
 def _images(dataset: Dataset | None, count: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:

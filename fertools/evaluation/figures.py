@@ -9,7 +9,7 @@ import numpy as np
 from fertools.contract import LABELS
 from fertools.evaluation.metrics import Evaluation
 from fertools.evaluation.stress import Stress
-from fertools.files import replacing
+from fertools.figures import literal, save
 
 
 def confusion_figure(evaluation: Evaluation, path: Path, title: str) -> None:
@@ -25,13 +25,12 @@ def confusion_figure(evaluation: Evaluation, path: Path, title: str) -> None:
     axes.set_yticks(range(len(LABELS)), LABELS)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"{title}\naccuracy {evaluation.accuracy:.2%} of {evaluation.images:,} images")
+    axes.set_title(f"{literal(title)}\naccuracy {evaluation.accuracy:.2%} of {evaluation.images:,} images")
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.5 else "black"
         text = f"{share:.0%}\n{counts[row, column]}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save(figure, path)
 
 
 def stress_figure(stress: Stress, path: Path, title: str) -> None:
@@ -55,7 +54,7 @@ def stress_figure(stress: Stress, path: Path, title: str) -> None:
         panel.set_visible(False)
     figure.supylabel("accuracy, %", fontsize=10)
     figure.suptitle(
-        f"{title}\nclean {stress.clean:.2%} (dashed), mean of the changes {stress.mean:.2%}", fontsize=11
+        f"{literal(title)}\nclean {stress.clean:.2%} (dashed), mean of the changes {stress.mean:.2%}",
+        fontsize=11,
     )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    save(figure, path, dpi=100)
