@@ -57,6 +57,8 @@ def import_keras() -> ModuleType:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # It warns about tracing one function per network, which several networks need.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if named := os.environ.get("KERAS_BACKEND"):
+        _check_backend(named)  # before its package is missed
     try:
         with _quiet_stderr():
             keras = import_module("keras")
@@ -68,6 +70,11 @@ def import_keras() -> ModuleType:
     except ValueError as error:
         raise ConfigError(f"Keras does not start: {error}; set KERAS_BACKEND to tensorflow or jax") from error
     return keras
+
+
+def _check_backend(name: str) -> None:
+    if name not in GPU_NAMES:
+        raise ConfigError(f"Keras' backend is {name}: set KERAS_BACKEND to {' or '.join(GPU_NAMES)}")
 
 
 @contextmanager
@@ -107,16 +114,15 @@ def select_device(wanted: str, devices: str = "one") -> Device:
     """
     keras = import_keras()
     backend = keras.backend.backend()
-    if backend not in GPU_NAMES:
-        raise ConfigError(f"Keras' backend is {backend}: set KERAS_BACKEND to {' or '.join(GPU_NAMES)}")
+    _check_backend(backend)
     together = devices == "all" and PROCESSES in os.environ
     if together and backend == "jax" and not import_module("jax").distributed.is_initialized():
         keras.distribution.initialize()  # before anything else makes JAX look for devices
     gpu = GPU_NAMES[backend](wanted == "cpu")
     if wanted == "gpu" and gpu is None:
         raise ProviderError(
-            f"device=gpu: the {backend} backend sees no GPU here; use --device cpu, or install its CUDA parts"
-            " (pip install 'fertools[train-gpu]')"
+            f"device=gpu: the {backend} backend sees no GPU here; use device=cpu (--device cpu, or in a run's"
+            " config.json), or install its CUDA parts (pip install 'fertools[train-gpu]')"
         )
     name, flags = processor()
     count = len(keras.distribution.list_devices()) if devices == "all" else 1
@@ -128,9 +134,12 @@ def select_device(wanted: str, devices: str = "one") -> Device:
     several = f"{count} x " if count > 1 else ""
     if gpu is not None:
         return Device(backend, "gpu", several + gpu, has_bfloat16=True)
-    return Device(
-        backend, "cpu", several + name, bfloat16_is_faster(name, flags) and not bfloat16_is_forbidden()
-    )
+    return Device(backend, "cpu", several + name, _bfloat16_pays(backend, name, flags))
+
+
+def _bfloat16_pays(backend: str, name: str, flags: frozenset[str]) -> bool:
+    """On JAX bfloat16 is no faster on processors."""
+    return backend == "tensorflow" and bfloat16_is_faster(name, flags) and not bfloat16_is_forbidden()
 
 
 def bfloat16_is_faster(name: str, flags: frozenset[str]) -> bool:

@@ -19,6 +19,8 @@ from typing import Any
 from fertools.errors import WriteError
 from fertools.reading import reason
 
+#: How the names of temporary files begin.
+TEMPORARY = ".fertools-"
 #: Characters of a name kept in the temporary one: names are limited, usually to 255 bytes.
 _KEPT = 32
 
@@ -48,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # os.open with 0o666 would honour the umask but mkstemp is exclusive; the mode is set right below.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".{path.name[-_KEPT:]}")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=f".{path.name[-_KEPT:]}")
         os.close(handle)
         temporary = Path(name)
         try:
@@ -60,11 +62,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, only_empty: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill; it replaces the folder ``path`` if the block succeeds.
 
     An existing ``path`` is moved aside and removed once the new one is in place; a link stays, and the folder
-    that it leads to is replaced.
+    that it leads to is replaced. With ``only_empty`` nothing is moved, so that a folder that another process
+    fills meanwhile is an error.
 
     Raises:
         WriteError: for any OSError, of the block too.
@@ -74,12 +77,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:_KEPT]}."))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name[:_KEPT]}."))
         retired = temporary.with_name(temporary.name + ".old")
         try:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
-            if path.exists():
+            if path.exists() and not only_empty:
                 os.replace(path, retired)
             try:
                 os.replace(temporary, path)

@@ -8,7 +8,7 @@ import sys
 #: Parameters of glibc's ``mallopt`` (malloc.h) and the values that make it keep memory.
 KEEPING = {
     -8: 1,  # M_ARENA_MAX: one heap for all threads; per-thread heaps of 64 MiB are returned when empty
-    -3: 2**30,  # M_MMAP_THRESHOLD: smaller blocks come from the heap, not as fresh pages of their own
+    -4: 0,  # M_MMAP_MAX: no block gets fresh pages of its own; older glibcs refuse a high M_MMAP_THRESHOLD
     -1: -1,  # M_TRIM_THRESHOLD: the top of the heap is never given back
     -2: 2**26,  # M_TOP_PAD: extra bytes by which the heap grows
 }
@@ -28,7 +28,8 @@ def keep_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    return all(library.mallopt(parameter, value) for parameter, value in KEEPING.items())
+    taken = [library.mallopt(parameter, value) for parameter, value in KEEPING.items()]
+    return all(taken)
 
 
 def peak_memory() -> int | None:

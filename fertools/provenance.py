@@ -40,8 +40,8 @@ def train_command(name: str, options: Mapping[str, Any], facts: Mapping[str, Any
     distillation, weights = facts.get("distillation"), facts.get("weights")
     if distillation:
         words = ["fertools", "distill", "--teachers", *(each["name"] for each in distillation["teachers"])]
-        words += ["--temperature", f"{distillation['temperature']:g}"]
-        words += ["--label-share", f"{distillation['label_share']:g}"]
+        words += ["--temperature", f"{distillation['temperature']:.15g}"]
+        words += ["--label-share", f"{distillation['label_share']:.15g}"]
         if distillation.get("versions"):
             words += ["--versions", str(distillation["versions"])]
     words += ["--data", "SRC", "--out", name]
@@ -49,8 +49,10 @@ def train_command(name: str, options: Mapping[str, Any], facts: Mapping[str, Any
         words += ["--weights", weights["name"]]
     if facts.get("other_data"):
         words += ["--other-data"]
+    without_labels = distillation is not None and not distillation["label_share"]
     for option, value in options.items():
-        if value != "":
+        idle = option == "label_smoothing" and without_labels
+        if value != "" and not idle:
             words += [f"--{option.replace('_', '-')}", str(value)]
     version = facts.get("versions", {}).get("fertools")
     named = {each["name"]: each for each in [*(distillation or {}).get("teachers", []), weights] if each}

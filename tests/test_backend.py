@@ -45,7 +45,7 @@ def test_a_gpu_that_is_not_there(monkeypatch):
     name = import_keras().backend.backend()
     monkeypatch.setitem(backend.GPU_NAMES, name, lambda hide: None)
     with pytest.raises(
-        ProviderError, match=f"device=gpu: the {name} backend sees no GPU here; use --device cpu"
+        ProviderError, match=f"device=gpu: the {name} backend sees no GPU here; use device=cpu"
     ):
         select_device("gpu")
     assert select_device("auto").kind == "cpu"
@@ -63,6 +63,12 @@ def test_another_backend(monkeypatch):
     if import_keras().backend.backend() != "jax":
         with pytest.raises(ConfigError, match="set KERAS_BACKEND to jax"):
             select_device("auto")
+
+
+def test_a_backend_without_training_is_refused_before_it_is_missed(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(ConfigError, match="is torch: set KERAS_BACKEND to tensorflow or jax"):
+        import_keras()
 
 
 @pytest.mark.parametrize(

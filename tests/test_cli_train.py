@@ -12,8 +12,10 @@ from click.testing import CliRunner
 from fertools.cli import COMMANDS, main
 from fertools.cli.train import chosen_config
 from fertools.data import Dataset, write
+from fertools.errors import RunError
 from fertools.models import NETWORKS
 from fertools.training import Run, TrainConfig, recipe
+from fertools.training.run import siblings
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +106,41 @@ def test_interrupted_and_resumed(monkeypatch):
     result = run("--resume", "my run")
     assert result.exit_code == 1
     assert result.stderr == "Error: my run: this run is finished; nothing to resume\n"
+
+
+def test_a_seed_that_fails_does_not_stop_the_others(monkeypatch):
+    from fertools.cli import common
+
+    with_progress = common.train_with_progress
+
+    def failing(run, *arguments, **options):
+        if run.config.seed == 0:
+            raise RunError("the loss is NaN")
+        return with_progress(run, *arguments, **options)
+
+    monkeypatch.setattr(common, "train_with_progress", failing)
+    result = train("--seeds", 2, "--out", "nan")
+    assert result.exit_code == 1
+    assert "seed-0: the loss is NaN\n" in result.stderr
+    assert result.stderr.splitlines()[-1] == "Error: nan: 1 of 2 seeds failed, see above"
+    assert [Run(tiny_training.Path(f"nan/seed-{seed}")).finished for seed in (0, 1)] == [False, True]
+
+
+def test_an_interruption_while_seeds_are_made_leaves_none(monkeypatch):
+    """Some of them would be resumed as if they were all."""
+    create, made = Run.create.__func__, []
+
+    def interrupted(cls, *arguments):
+        made.append(arguments)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return create(cls, *arguments)
+
+    monkeypatch.setattr(Run, "create", classmethod(interrupted))
+    assert train("--seeds", 3, "--out", "some").exit_code == 1
+    assert not any(tiny_training.Path("some").iterdir())
+    monkeypatch.setattr(Run, "create", classmethod(create))
+    assert train("--seeds", 1, "--out", "some").exit_code == 0
 
 
 @pytest.mark.slow
@@ -200,6 +237,10 @@ def test_weights_of_imagenet(monkeypatch):
         assert run.facts["weights"]["name"] == weights
         assert f"--weights {weights}" in run.facts["commands"][-1]
     assert given == ["imagenet", "notop.h5"]
+    # Whatever its head is, all seeds start from the same network: they are siblings.
+    result = train("--out", "two", "--weights", "notop.h5", "--seeds", 2)
+    assert result.exit_code == 0, result.stderr
+    assert len(siblings(Run.open(tiny_training.Path("two/seed-0")))) == 2
 
 
 def test_notes_of_the_data():
@@ -250,7 +291,7 @@ def test_usage_errors(here, arguments, message):
     [
         (("--data", "nothing.npz"), "Error: nothing.npz: no such file or folder"),
         (("--resume", "."), "Error: .: not a run folder (no config.json)"),
-        (("--out", "."), "Error: .: already exists; choose another folder"),
+        (("--out", "."), "Error: .: is the current folder; name a new one"),
         (("--data", "tiny.npz", "--weights", "imagenet"), "Error: weights=imagenet: sequential has none of"),
     ],
 )

@@ -52,6 +52,20 @@ def test_weights_and_teachers_are_in_it():
     assert str(options["weights"]) == "run-1/best.keras"
 
 
+def test_without_labels_there_are_none_to_smooth():
+    """The command would be refused with it. And every digit of a number counts."""
+    facts = {
+        "distillation": {
+            "temperature": 1.2345678,
+            "label_share": 0.0,
+            "teachers": [{"name": "a", "sha256": "0"}],
+        }
+    }
+    options = given("distill", distill, train_command("student", TrainConfig().told(), facts))
+    assert "label_smoothing" not in options
+    assert options["temperature"] == 1.2345678
+
+
 def test_the_version_and_other_data_are_in_it():
     facts = {
         "versions": {"fertools": "1.2.3"},

@@ -127,6 +127,21 @@ def test_names_that_would_be_alike_are_paths(tmp_path):
     assert names == [str(paths[0]), "other", str(paths[2])]
 
 
+def test_figures_on_other_data_are_not_compared(tmp_path):
+    for name, accuracy in (("faces", 0.7), ("drawn", 0.99)):
+        told_run(tmp_path / name, [accuracy])
+    found = compare([tmp_path / "faces", tmp_path / "drawn"])
+    assert found.best.path == tmp_path / "drawn"
+    facts = json.loads((tmp_path / "faces" / "run.json").read_text())
+    facts["data"] |= {"name": "fer2013.csv", "fingerprint": "e" * 64}
+    write_json(tmp_path / "faces" / "run.json", facts)
+    found = compare([tmp_path / "faces", tmp_path / "drawn"])
+    assert found.best is None
+    assert "cannot be compared" in found.to_text().splitlines()[0]
+    assert [line.split()[-1] for line in found.to_text().splitlines()[2:]] == ["fer2013.csv", "drawn"]
+    assert [run["data"]["name"] for run in found.to_dict()["runs"]] == ["fer2013.csv", "drawn"]
+
+
 def test_what_is_no_run(tmp_path):
     with pytest.raises(RunError, match=r"not a run folder \(no config.json\)"):
         compare([tmp_path])

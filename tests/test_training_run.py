@@ -1,10 +1,13 @@
 import dataclasses
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
 from fertools.errors import RunError
+from fertools.files import TEMPORARY
 from fertools.training import Epoch, Run, TrainConfig
 from fertools.training.run import best_epoch
 
@@ -61,10 +64,60 @@ def test_commit_removes_older_states(run):
 
 
 def test_leftovers_of_a_killed_process_are_removed(run):
-    (run.path / ".x7f.best.keras").touch()
+    (run.path / ".gitignore").touch()
     before = {path.name for path in run.path.iterdir()}
-    run.remove_leftovers()
-    assert {path.name for path in run.path.iterdir()} == before - {".x7f.best.keras"}
+    (run.path / f"{TEMPORARY}x7f.best.keras").touch()
+    run.clean_up()
+    assert {path.name for path in run.path.iterdir()} == before
+
+
+def test_the_best_network_is_that_of_a_committed_epoch(run):
+    """A process may be killed after it saved an epoch's network, before or after the commit."""
+    run.candidate(1).write_text("first")
+    run.commit([epoch(1, val_accuracy=0.5)])
+    assert run.best.read_text() == "first"
+    history = [epoch(1, val_accuracy=0.5), epoch(2, val_accuracy=0.6)]
+    run.candidate(2).write_text("lost")
+    run.clean_up()
+    assert run.best.read_text() == "first"
+    assert not run.candidate(2).exists()
+    run.commit(history)
+    run.candidate(2).write_text("second")
+    run.clean_up()
+    assert run.best.read_text() == "second"
+    run.candidate(3).write_text("worse")
+    run.commit([*history, epoch(3, val_accuracy=0.6)])
+    assert run.best.read_text() == "second"
+    assert not list(run.path.glob("best-*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_one_process_trains_a_run(run):
+    message = "another process is training this run"
+    with run.alone(), pytest.raises(RunError, match=message), run.alone():
+        pytest.fail("the block must not run")
+    with run.alone():
+        pass
+
+
+def test_of_two_that_make_the_same_run_the_second_fails(tmp_path):
+    """Between looking whether the folder is free and filling it there is time for another process."""
+    path = tmp_path / "one"
+
+    class Slow:
+        def save(self, file):
+            Run.create(path, TrainConfig(seed=1), FACTS)
+
+    with pytest.raises(RunError, match="already exists"):
+        Run.create(path, TrainConfig(seed=2), FACTS, start=Slow())
+    assert Run.open(path).config.seed == 1
+    assert os.listdir(tmp_path) == ["one"]
+
+
+def test_the_current_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"^\.: is the current folder; name a new one"):
+        Run.create(Path("."), TrainConfig(), FACTS)
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path, run):

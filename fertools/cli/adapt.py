@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from pathlib import Path
@@ -83,7 +84,7 @@ def command(
         raise click.UsageError(str(error)) from error
     path = out or Run.next_path(RUNS, "adapted")
     Run.check_free(path)
-    mixture = path.with_name(f"{path.name}-data.npz")
+    mixture = path.parent / f"{path.name}-data.npz"
     if old_data is not None and mixture.exists():
         raise RunError(f"{mixture}: already exists, and would be replaced; choose another folder with --out")
     new = data.load(source)
@@ -105,7 +106,7 @@ def command(
         # Kept beside the run, because an export reads it again.
         place = str(mixture)
         data.write(dataset, place)
-        dataset = data.load(place)
+        dataset = dataclasses.replace(data.load(place), name=dataset.name, notes=dataset.notes)
         talk(f"Data: {new.name}, {dataset.counts['train']:,} train images with those of {old.name}: {place}")
     try:
         run = new_run(
@@ -123,6 +124,8 @@ def command(
         if old is not None:
             mixture.unlink(missing_ok=True)
         raise
+    for note in dataset.notes:
+        talk(f"  {note}")
     talk(f"Run: {run.path}, on {device.kind}, {device.name}, {run.facts['precision']}")
     try:
         train_with_progress(run, dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 
 from fertools import data
 from fertools.cli.common import RUNS, default_source, emit, json_option, suggest_export, talk
-from fertools.errors import ConfigError, RunError, WriteError
+from fertools.errors import ConfigError, FertoolsError, RunError, WriteError
 from fertools.models import IMAGENET, find
 from fertools.training import RECIPES, DistillConfig, Run, TrainConfig, recipe
 from fertools.training.config import idle_options
@@ -228,20 +229,25 @@ def start_runs(
     if seeds:
         configs = {seed_folder(path, each.seed): each for each in seeded(config, seeds)}
     # All runs are created before the first is trained, so that --resume finds them after an interruption.
-    runs = [
-        new_run(
-            place,
-            each,
-            dataset,
-            source,
-            device,
-            weights,
-            distillation,
-            teachers,
-            other_data=other_data,
-        )
-        for place, each in configs.items()
-    ]
+    runs: list[Run] = []
+    try:
+        for place, each in configs.items():
+            run = new_run(
+                place,
+                each,
+                dataset,
+                source,
+                device,
+                weights,
+                distillation,
+                teachers,
+                other_data=other_data,
+            )
+            runs.append(run)
+    except BaseException:  # Ctrl-C too: --resume would take some of the seeds for all
+        for run in runs:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
     _train(path, runs, source, dataset, device, engine, tensorboard=tensorboard, as_json=as_json)
 
 
@@ -297,6 +303,7 @@ def _train(
     if engine["engine"] == "ray":
         _train_on_ray(path, waiting, source, engine, tensorboard)
         waiting = []
+    failed = 0
     for run in waiting:
         talk(f"Device: {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
         talk(f"Run: {run.path}")
@@ -308,10 +315,18 @@ def _train(
         except WriteError:
             talk(f"Once that is fixed, continue with: fertools train --resume {shlex.quote(str(path))}")
             raise
+        except FertoolsError as error:  # such as a loss that is NaN; the other seeds may do better
+            if len(runs) == 1:
+                raise
+            talk(f"{run.name}: {error}")
+            failed += 1
+            continue
         metrics = run.metrics
         talk(
             f"Best epoch {metrics['best_epoch']}: validation accuracy {metrics['validation']['accuracy']:.2%}"
         )
+    if failed:
+        raise RunError(f"{path}: {failed} of {len(runs)} seeds failed, see above")
     if len(runs) == 1:
         best, document = runs[0], {"run": str(runs[0].path), **runs[0].metrics}
     else:

@@ -109,9 +109,9 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             self.observer.step(len(self.history) + 1, step, float((logs or {}).get("loss", math.nan)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Validate, keep the best network, then the state, then the history: in this order.
+        """Validate, save the network if it is the best, then the state, then the history: in this order.
 
-        Writing the history commits the epoch: if killed before, the run repeats it with the same result.
+        Writing the history commits the epoch: if killed before, the run repeats it.
         """
         logs = {} if logs is None else logs
         model = self.model  # on JAX, reading the attribute writes the trained state back into it
@@ -144,7 +144,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         best = row.score > self.best
         if best:
             self.best = row.score
-            with replacing(self.run.best) as temporary:
+            with replacing(self.run.candidate(row.epoch)) as temporary:
                 self.network.save(temporary)
         save_state(self.run.state(row.epoch), self.trained, model.optimizer)
         self.history.append(row)

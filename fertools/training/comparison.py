@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from fertools.evaluation import is_run
 from fertools.models import find
 from fertools.provenance import label
 from fertools.tables import text_table
 from fertools.training.config import TrainConfig
-from fertools.training.run import Epoch, Run, best_epoch, open_runs
+from fertools.training.run import Epoch, Run, best_epoch, open_runs, validation_accuracy
 from fertools.training.sweep import Sweep, is_sweep
 
 #: Number of last epochs of a run whose mean is reported.
@@ -82,6 +83,8 @@ class Entry:
     histories: tuple[tuple[Epoch, ...], ...]
     #: What is unfinished, and why; empty if nothing is.
     note: str
+    #: Name and fingerprint of the data; empty if no run of it has begun.
+    data: Mapping[str, str]
 
     @property
     def summaries(self) -> list[Summary]:
@@ -108,6 +111,7 @@ class Entry:
             "parameters": self.parameters,
             "planned_epochs": self.planned,
             "note": self.note,
+            "data": dict(self.data),
             "validation": [dataclasses.asdict(summary) for summary in summaries],
             **several,
         }
@@ -115,10 +119,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Entries in the order that they were given in, and the finished run of the best accuracy, if any."""
+    """Entries in the order that they were given in, and the finished run of the best accuracy.
+
+    There is no best one if none is finished, or if they were measured on different data.
+    """
 
     entries: tuple[Entry, ...]
     best: Run | None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all entries have the same data."""
+        return len({entry.data["fingerprint"] for entry in self.entries if entry.data}) < 2
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -130,7 +142,14 @@ class Comparison:
         heads = ["", "epochs", *(head for head, _, _ in COLUMNS), "parameters", "time", ""]
         several = any(len(entry.histories) > 1 for entry in self.entries)
         title = "Validation split" + (", mean ± standard deviation of seeds" if several else "")
-        rows = text_table(heads, map(_cells, self.entries), left=(0, len(heads) - 1))
+        entries = self.entries
+        if not self.comparable:
+            title += "; the data differ, so the figures cannot be compared"
+            entries = tuple(
+                replace(each, note="; ".join(filter(None, (each.note, each.data.get("name")))))
+                for each in entries
+            )
+        rows = text_table(heads, map(_cells, entries), left=(0, len(heads) - 1))
         return f"{title}\n{rows}"
 
 
@@ -169,8 +188,8 @@ def compare(paths: Sequence[Path]) -> Comparison:
     names = [name if short.count(name) == 1 else str(g.path) for name, g in zip(short, groups, strict=True)]
     entries = [group.entry(name) for name, group in zip(names, groups, strict=True)]
     finished = [run for group in groups for run in group.runs if run.finished]
-    best = max(finished, key=lambda run: float(run.metrics["validation"]["accuracy"]), default=None)
-    return Comparison(tuple(entries), best)
+    found = Comparison(tuple(entries), max(finished, key=validation_accuracy, default=None))
+    return found if found.comparable else replace(found, best=None)
 
 
 @dataclass(frozen=True)
@@ -197,6 +216,7 @@ class _Group:
             planned=config.epochs,
             histories=tuple(tuple(history) for history in histories if history),
             note=self.note(),
+            data=next((_data(run) for run in self.runs if is_run(run.path)), {}),
         )
 
     def note(self) -> str:
@@ -208,6 +228,11 @@ class _Group:
         reasons = (self.failures.get(run.path) for run in left)
         notes += dict.fromkeys(f"failed: {reason}" for reason in reasons if reason)
         return "; ".join(notes) or "unfinished"
+
+
+def _data(run: Run) -> dict[str, str]:
+    facts = run.facts["data"]
+    return {name: facts[name] for name in ("name", "fingerprint")}
 
 
 def _groups(path: Path) -> Iterator[_Group]:

@@ -71,7 +71,7 @@ class TrainConfig:
         0.0, 0, 1, "The rate is divided by 1 + this x step; 0 switches it off."
     )
     learning_rate_steps: str = text(
-        "", "E:F,E:F,...: from epoch E on the rate is F times --learning-rate. Not with cosine."
+        "", "E:F,E:F,...: after epoch E the rate is F times --learning-rate. Not with cosine."
     )
     warmup_epochs: int = number(
         3, 0, 1_000, "Epochs of linear warm-up before the cosine, at most a tenth of all."

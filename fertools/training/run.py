@@ -24,8 +24,11 @@ import dataclasses
 import hashlib
 import json
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from errno import ENOLCK, ENOTSUP
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +41,9 @@ from fertools.contract import (
     RUN_FILE,
     SEED_PREFIX,
 )
-from fertools.errors import ConfigError, RunError
+from fertools.errors import ConfigError, RunError, WriteError
 from fertools.evaluation import is_run
-from fertools.files import replacing, replacing_folder, write_json
+from fertools.files import TEMPORARY, replacing, replacing_folder, write_json
 from fertools.reading import read_text
 from fertools.training.config import TrainConfig
 
@@ -111,21 +114,35 @@ class Run:
             WriteError: it cannot be written.
         """
         cls.check_free(path)
-        with replacing_folder(path) as folder:
-            made = cls(folder)
-            if start is not None:
-                start.save(made.start)
-            if teachers:
-                (folder / "teachers").mkdir()
-            for number, teacher in enumerate(teachers, 1):
-                teacher.save(folder / "teachers" / f"{number}.keras")
-            write_json(folder / RUN_FILE, {"schema_version": SCHEMA_VERSION, **facts})
-            write_json(folder / CONFIG_FILE, config.to_dict())
+        try:
+            with replacing_folder(path, only_empty=True) as folder:
+                cls(folder)._fill(config, facts, start, teachers)
+        except WriteError:
+            cls.check_free(path)  # another process may have made a run there meanwhile
+            raise
         return cls(path)
+
+    def _fill(
+        self,
+        config: TrainConfig,
+        facts: dict[str, Any],
+        start: keras.Model | None,
+        teachers: Sequence[keras.Model],
+    ) -> None:
+        if start is not None:
+            start.save(self.start)
+        if teachers:
+            (self.path / "teachers").mkdir()
+        for number, teacher in enumerate(teachers, 1):
+            teacher.save(self.path / "teachers" / f"{number}.keras")
+        write_json(self.path / RUN_FILE, {"schema_version": SCHEMA_VERSION, **facts})
+        write_json(self.path / CONFIG_FILE, config.to_dict())
 
     @staticmethod
     def check_free(path: Path) -> None:
         """Raise RunError unless a run folder can be made at ``path``: only an empty folder may be there."""
+        if path.exists() and path.samefile(Path.cwd()):
+            raise RunError(f"{path}: is the current folder; name a new one")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path}: already exists; choose another folder, or continue with --resume {path}")
 
@@ -262,8 +279,15 @@ class Run:
         """Path of the state after ``epoch``."""
         return self.path / f"last-{epoch:04d}.npz"
 
+    def candidate(self, epoch: int) -> Path:
+        """The network of ``epoch``, which is the best if the epoch is committed."""
+        return self.path / f"best-{epoch:04d}.keras"
+
     def commit(self, history: list[Epoch]) -> None:
-        """Write the history. From here on the run resumes after its last row; older states are removed."""
+        """Write the history. From here on the run resumes after its last row.
+
+        If the last epoch is the best, its candidate becomes the best network; older states are removed.
+        """
         with (
             replacing(self.path / HISTORY_FILE) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
@@ -275,12 +299,43 @@ class Run:
         for state in self.path.glob("last-*.npz"):
             if state != self.state(history[-1].epoch):
                 state.unlink()
+        self._settle(history)
 
-    def remove_leftovers(self) -> None:
-        """Remove the temporary files of a killed process (see ``fertools.files.replacing``)."""
-        for leftover in self.path.glob(".*"):
-            if leftover.is_file():
-                leftover.unlink()
+    def _settle(self, history: Sequence[Epoch]) -> None:
+        """Make the candidate of a committed epoch the best network; others are of epochs that were lost."""
+        for file in self.path.glob("best-*.keras"):
+            if history and file == self.candidate(best_epoch(history).epoch):
+                file.replace(self.best)
+            else:
+                file.unlink()
+
+    def clean_up(self) -> None:
+        """Finish what a killed process began: its commit, and its temporary files."""
+        self._settle(self.history())
+        for leftover in self.path.glob(f"{TEMPORARY}*"):
+            leftover.unlink()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training this run.
+
+        Raises:
+            RunError: another one does.
+        """
+        if sys.platform == "win32":  # it has no flock
+            yield
+            return
+        import fcntl
+
+        with (self.path / CONFIG_FILE).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(f"{self.path}: another process is training this run") from error
+            except OSError as error:
+                if error.errno not in (ENOLCK, ENOTSUP):  # a file system without locks
+                    raise
+            yield
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:

@@ -91,9 +91,8 @@ def new_run(
     if config.start_share and weights is None:
         raise ConfigError(f"start_share={config.start_share}: only with weights to start from")
     if 0 < config.dropout_scale < 1:
-        scale_dropout(
-            build(config.model), config.dropout_scale
-        )  # raises if the network has no dropout to scale
+        # Raises if the network has no dropout to scale.
+        scale_dropout(build(config.model), config.dropout_scale)
     given = [*teachers, *([Path(weights)] if weights is not None and _is_file_of_ours(weights) else [])]
     notes, others = _other_origins(given, dataset, meant=other_data)
     facts: dict[str, Any] = {
@@ -137,12 +136,13 @@ def train(run: Run, dataset: Dataset, *, observer: Observer | None = None, tenso
         tensorboard: also write TensorBoard logs into ``run/tensorboard``.
 
     Raises:
-        RunError: the run is finished or was made for other data, or processes that train together disagree.
+        RunError: the run is finished or was made for other data, another process trains it, or processes
+            that train together disagree.
         DataError: the data lacks a train or validation split.
         ConfigError: a batch cannot be split over the devices.
     """
     run.check_unfinished()
-    with split_over(run.config.devices):
+    with run.alone(), split_over(run.config.devices):
         return _train(run, dataset, observer, tensorboard)
 
 
@@ -153,7 +153,7 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
     train_split, validation = dataset.split("train"), dataset.split("validation")
     history = run.history()
     check_agreement(f"{config} {dataset.fingerprint} {len(history)}")
-    run.remove_leftovers()
+    run.clean_up()
 
     keras.utils.set_random_seed(config.seed)
     with dtype_policy("float32"), split_over(config.devices, here=True):
@@ -250,11 +250,11 @@ def _other_origins(
 
 def _start_network(name: str, weights: Path | str) -> keras.Model:
     """Build the network ``name`` with the requested weights."""
-    if not _is_file_of_ours(weights):
-        with dtype_policy("float32"):
-            return build_pretrained(name, str(weights))
     with dtype_policy("float32"):
-        return load_as(name, Path(weights))
+        if _is_file_of_ours(weights):
+            return load_as(name, Path(weights))
+        keras.utils.set_random_seed(0)  # the new head is random, and all seeds start from the same network
+        return build_pretrained(name, str(weights))
 
 
 def _model_around(trained: keras.Model, run: Run, split: Split) -> tuple[keras.Model, list[Versions]]:
