@@ -10,6 +10,11 @@ The parts, from the data to the device::
     fertools.export        a run as ONNX and int8 files with their model card
     fertools.verification  Keras, ONNX and int8 side by side, with gates
     fertools.runtime       ``Predictor``: numpy and onnxruntime, nothing else
+    fertools.faces         faces of photos and videos, cut out as the networks want them
+    fertools.benchmark     milliseconds, start and memory of an export's files
+    fertools.scoring       predictions for a whole data set, here or on a cluster
+    fertools.serving       predictions over HTTP
+    fertools.web           a page that predicts in the browser
     fertools.cli           the ``fertools`` command
 
 Importing this package imports none of them.

@@ -1,21 +1,5 @@
 """The errors that fertools raises on purpose.
 
-::
-
-    FertoolsError
-    ├── ConfigError        an option's value makes no sense
-    ├── DataError          a data source cannot be read or lacks what is needed
-    ├── ImageError         an image or array cannot be used as a face
-    ├── ModelError         a model file is missing, not ours, truncated or altered
-    ├── ProviderError      a requested execution provider or device is not available
-    ├── ForkError          something that does not survive a fork is used in the forked process
-    ├── RunError           a run folder is missing, unfinished or in the way
-    ├── WriteError         a file or folder cannot be written: the disk is full, or rights are missing
-    ├── GateError          a verification gate is broken
-    ├── ClusterError       a Ray cluster cannot be reached or cannot do the work
-    ├── WebError           a page for browsers cannot be made
-    └── MissingExtraError  an optional package is not installed (also an ImportError)
-
 The message names the file or value, says what is wrong and what to do about it. ProviderWarning is no error:
 "auto" skips an execution provider that does not work.
 """

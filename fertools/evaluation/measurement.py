@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,8 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import ConfigError, ModelError, RunError
 from fertools.evaluation.metrics import Evaluation, evaluate
+from fertools.runtime import Predictor
 from fertools.runtime.prediction import averaged, stacked
-
-if TYPE_CHECKING:
-    from fertools.runtime import Predictor
 
 #: uint8 (n, 48, 48) -> float32 (n, 7).
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -125,8 +123,6 @@ def open_network(path: Path, precision: str = "auto") -> Network:
             kind = "a run" if run else "a Keras file"
             raise ConfigError(f"{path}: {kind} has no int8 network; make one with fertools export --quantize")
         return _keras_network(_best(path) if run else path)
-    from fertools.runtime import Predictor
-
     predictor = Predictor(path, precision=precision)
     return lambda images: in_batches(predictor, images)
 

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from fertools import contract
-from fertools.data import synthetic
 from fertools.evaluation.metrics import BINS
 from fertools.export.quantization import METHODS, QuantizeConfig
+from fertools.intended_use import data_note, intended_use
 from fertools.provenance import export_command
 
 _TEMPLATE: Final = Path(__file__).with_name("model_card.md.jinja")
-_INTENDED_USE: Final = Path(__file__).with_name("intended_use.md")
-
-#: First digits of a data set's fingerprint -> what is known of the data.
-DATA_NOTES: Final = {
-    "bb183fb6943ddf60": (
-        "FER2013 (Goodfellow et al. 2013, arXiv:1307.0414): faces from a web image search of 2013, published"
-        " for a contest. No explicit licence is known, and the people on the pictures were not asked: treat"
-        " models trained on it as research use. 1,853 of its 35,887 images are copies of others, also"
-        " across the splits (hence the de-duplicated column), 12 are blank, and human agreement with its"
-        " labels is about 65 %."
-    ),
-}
-SYNTHETIC_NOTE: Final = (
-    "Faces drawn by fertools itself: nobody's picture, and nobody's rights. A model trained on them shows"
-    " that the pipeline works; it knows nothing of real faces."
-)
 
 
 def model_card(document: dict[str, Any]) -> str:
@@ -47,27 +30,9 @@ def model_card(document: dict[str, Any]) -> str:
         "seeds": _seeds(training),
         "export_command": _export_command(document),
         "data_note": data_note(document["model"]["data"]),
-        "intended_use": _intended_use(),
+        "intended_use": intended_use(),
     }
     return f"{markdown.from_string(_TEMPLATE.read_text(encoding='utf-8')).render(facts)}\n"
-
-
-def limits() -> list[str]:
-    """Return the limits of every model, each as one line of plain text."""
-    return [" ".join(item.split()) for item in _intended_use().partition("## Limits")[2].split("\n- ")[1:]]
-
-
-def data_note(data: dict[str, str]) -> str:
-    """Return what is known of a data set, given its ``name`` and ``fingerprint``."""
-    if data["name"] == synthetic.NAME:
-        return SYNTHETIC_NOTE
-    known: str | None = DATA_NOTES.get(data["fingerprint"][:16])
-    return known or f"Trained on {data['name']}, of which fertools knows no more: see its own terms."
-
-
-@cache
-def _intended_use() -> str:
-    return _INTENDED_USE.read_text(encoding="utf-8").strip()
 
 
 def _seeds(training: dict[str, Any]) -> str:

@@ -25,18 +25,18 @@ from fertools.export.subject import FinishedRun, Subject, read_origin
 from fertools.export.temperature_scaling import TemperatureScaling, rescaled, scale_temperature
 from fertools.export.triton import write_repository
 from fertools.files import file_facts, replacing_folder, write_json, write_text
+from fertools.runtime import Predictor
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import BLANK, CHECKSUM_KEY, METADATA_KEY, ModelInfo, add_checksum
 from fertools.training import Run
 from fertools.verification import BrokenGateError, Gate, Report, State, verify
 from fertools.verification.gates import stress_gate
 from fertools.verification.report import gate_values
+from fertools.web import Page, PageParts, WebConfig, gather, write_page
 
 if TYPE_CHECKING:
     import keras
     import onnx
-
-    from fertools.web import Page, PageParts, WebConfig
 
 
 SCHEMA_VERSION = 2
@@ -131,7 +131,7 @@ def export_subject(
         dataset.split(name)
     if quantization is not None:
         quantization = quantization.resolved(len(dataset.split("train")))
-    parts = _page_parts(web, say) if target == WEB else None
+    parts = gather(web or WebConfig(), say=say) if target == WEB else None
     try:
         return _export(subject, dataset, folder, quantization, target, parts, say)
     except OSError as error:
@@ -148,7 +148,6 @@ def _export(
     say: Callable[[str], None],
 ) -> Export:
     from fertools.export.graph import to_onnx
-    from fertools.web import write_page  # it imports this package
 
     network = subject.network(dataset)
     validation, test = dataset.split("validation"), dataset.split("test")
@@ -214,12 +213,6 @@ def _export(
     return Export(folder, report, scaling, document["training"], page)
 
 
-def _page_parts(web: WebConfig | None, say: Callable[[str], None]) -> PageParts:
-    from fertools.web import WebConfig, gather  # it imports this package
-
-    return gather(web or WebConfig(), say=say)
-
-
 def _test_ece(
     report: Report, test: Split, scaling: TemperatureScaling, *, ensemble: bool
 ) -> dict[str, dict[str, float]]:
@@ -272,7 +265,6 @@ def _write_models(
 def _stressed(network: keras.Model, folder: Path, dataset: Dataset) -> dict[str, Stress]:
     """Measure "keras" and, if there is one, "int8" on worse test images."""
     from fertools.models.inference import probabilities
-    from fertools.runtime import Predictor
 
     networks: dict[str, Network] = {"keras": partial(probabilities, network)}
     int8 = model_files(folder).get("int8")
@@ -287,8 +279,6 @@ def _stress_gates(stressed: Mapping[str, Stress]) -> list[Gate]:
 
 def _accuracies(folder: Path, test: Split, stressed: Mapping[str, Stress]) -> dict[str, dict[str, Any]]:
     """Return the accuracies that the file of each precision will contain."""
-    from fertools.runtime import Predictor
-
     found = {}
     for precision, file in model_files(folder).items():
         rows = in_batches(Predictor(file, precision=precision, providers="cpu", threads=1), test.images)

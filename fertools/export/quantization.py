@@ -18,6 +18,7 @@ from fertools.contract import INPUT_NAME, OUTPUT_NAME
 from fertools.data import Split
 from fertools.errors import ConfigError, DataError
 from fertools.export.passes import first_layers, image_is_first_tensor, members, pool_before_relu
+from fertools.runtime.session import load_onnxruntime
 from fertools.verification.gates import (
     CALIBRATION_HINT,
     INT8_AGREEMENT,
@@ -112,8 +113,6 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     """
     import onnx
 
-    from fertools.runtime.session import load_onnxruntime
-
     load_onnxruntime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
@@ -136,9 +135,8 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         front = first_layers(prepared, config.float_layers)
         pool_before_relu(prepared, front)
         kept += front
-        add_pre_process_metadata(
-            prepared
-        )  # the graph is already folded and its shapes inferred; suppress the advice to do so
+        # The graph is already folded and its shapes inferred; suppress the advice to do so.
+        add_pre_process_metadata(prepared)
         onnx.save(prepared, source)
         quantize_static(
             source,
@@ -242,8 +240,6 @@ def quantize_within_gates(
 
 def _answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities float32 (n, 7) for uint8 (n, 48, 48)."""
-    from fertools.runtime.session import load_onnxruntime
-
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

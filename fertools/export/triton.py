@@ -29,19 +29,17 @@ DELAY: Final = 500
 _TYPES: Final = {1: "TYPE_FP32", 2: "TYPE_UINT8"}
 
 
-def write_repository(export: Path, folder: Path) -> list[str]:
+def write_repository(export: Path, folder: Path) -> None:
     """Write a model repository with all .onnx files of an export.
+
+    A model's name is that of the network, followed by ``_int8`` for the int8 file.
 
     Arguments:
         export: the export folder.
         folder: the repository; its models are replaced.
-
-    Returns:
-        The names of the models: that of the network, followed by ``_int8`` for the int8 file.
     """
     import onnx
 
-    names = []
     for file in model_files(export).values():
         model = onnx.load(file)
         facts = {entry.key: entry.value for entry in model.metadata_props}
@@ -52,8 +50,6 @@ def write_repository(export: Path, folder: Path) -> list[str]:
         shutil.copyfile(file, place / "1" / "model.onnx")
         write_text(place / "labels.txt", "".join(f"{label}\n" for label in info.labels))
         write_text(place / "config.pbtxt", _config(name, model.graph))
-        names.append(name)
-    return names
 
 
 def _config(name: str, graph: Any) -> str:

@@ -52,11 +52,6 @@ def _nodes(network: keras.Model) -> list[Any]:
     return [node for depth in depths for node in graph._nodes_by_depth[depth]]
 
 
-def multiply_adds(network: keras.Model) -> int:
-    """Multiply-adds of an image in the convolutions and dense layers of ``network``."""
-    return sum(layer.multiply_adds for layer in structure(network))
-
-
 def images_at_once(network: keras.Model, *, kept: bool = False) -> int:
     """Return how many images ``network`` may take per call without running out of memory on usual machines.
 

@@ -18,20 +18,30 @@ from fertools.runtime.threads import usable_cpus
 
 #: Distributions whose versions matter, all optional.
 PACKAGES = (
-    *("numpy", "pillow", "click", "rich", "onnx", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx"),
-    *("pandas", "scikit-learn", "matplotlib"),
+    "numpy",
+    "pillow",
+    "click",
+    "rich",
+    "onnx",
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "tf2onnx",
+    "pandas",
+    "scikit-learn",
+    "matplotlib",
 )
 
 #: All of these install the one package ``onnxruntime`` and overwrite each other's files (onnxruntime#26996).
 ONNXRUNTIMES = (
-    *(
-        "onnxruntime",
-        "onnxruntime-gpu",
-        "onnxruntime-openvino",
-        "onnxruntime-directml",
-        "onnxruntime-migraphx",
-    ),
-    *("onnxruntime-rocm", "onnxruntime-qnn", "onnxruntime-training"),
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-migraphx",
+    "onnxruntime-rocm",
+    "onnxruntime-qnn",
+    "onnxruntime-training",
 )
 
 

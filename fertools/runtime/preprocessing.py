@@ -60,9 +60,7 @@ def to_face(image: Any) -> Face:
     """
     if isinstance(image, np.ndarray):
         return _from_array(np.asarray(image))  # subclasses (np.matrix, np.ma) become plain pixels
-    pillow = sys.modules.get(
-        "PIL.Image"
-    )  # a Pillow image cannot exist without it, so it need not be imported here
+    pillow = sys.modules.get("PIL.Image")  # not imported here: without it there is no Pillow image
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or (
         pillow is not None and isinstance(image, pillow.Image)
     ):

@@ -1,6 +1,6 @@
 """Camera degradations as augmentation, inside the compiled step, on every Keras backend.
 
-The training counterpart of ``fertools stress``, which measures with other code (Pillow and numpy). The
+The training counterpart of ``fertools stress``, which measures with other code (Pillow and SciPy). The
 changes are applied in the order of a camera: light, lens, sensor, codec. Each is drawn independently for each
 image; an image that a change skips passes it with strength 0.
 """

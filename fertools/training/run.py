@@ -405,7 +405,7 @@ class SeedSummary:
         if len(runs) < 2:
             raise RunError("a deviation needs two runs or more")
         accuracies = tuple(map(validation_accuracy, runs))
-        best = max(zip(accuracies, runs, strict=True), key=lambda pair: pair[0])[1]
+        best = max(runs, key=validation_accuracy)
         return cls(accuracies, statistics.mean(accuracies), statistics.stdev(accuracies), best)
 
     def to_dict(self) -> dict[str, Any]:

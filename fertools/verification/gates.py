@@ -2,14 +2,13 @@
 
 There are two kinds of limit. Those of the float32 file, and that rows sum to 1, hold for every image of the
 split: one image too far off breaks them. Those of int8 (accuracy lost, agreement) are shares of all images
-    that
-the model will ever see, of which the split is a sample. They are judged by their 95% confidence intervals:
+that the model will ever see, of which the split is a sample. They are judged by their 95% confidence
+intervals:
 
 - *proved*: the whole interval keeps the limit;
 - *broken*: the whole interval exceeds it, or, on a split of ``DECISIVE_IMAGES`` or more, the measured value
-does.
-  On that many images a file that loses nothing stays within the limit in 97.5 of 100 samples, so there the
-  limit applies to the measured value, as strictly as if there were no interval;
+  does. On that many images a file that loses nothing stays within the limit in 97.5 of 100 samples, so there
+  the limit applies to the measured value, as strictly as if there were no interval;
 - *not proved*: anything else. The split is too small to decide, and the verdict says how many images would be
   enough.
 
@@ -168,7 +167,7 @@ def int8_gates(
     ]
 
 
-def stress_gate(reference: NDArray[np.float64], int8: NDArray[np.float64], hint: str = PROOF_HINT) -> Gate:
+def stress_gate(reference: NDArray[np.float64], int8: NDArray[np.float64]) -> Gate:
     """Gate that int8 is no more fragile than Keras.
 
     The interval is Student's, of the differences per image and of four artificial images more: two that int8
@@ -179,7 +178,6 @@ def stress_gate(reference: NDArray[np.float64], int8: NDArray[np.float64], hint:
     Arguments:
         reference: per image, the share of the changes under which Keras is right: ``Stress.hits``.
         int8: the same for the int8 file; float64 (n,), n at least 1.
-        hint: what to do if the limit is exceeded.
     """
     from scipy.special import stdtrit
 
@@ -200,7 +198,7 @@ def stress_gate(reference: NDArray[np.float64], int8: NDArray[np.float64], hint:
         measured,
         INT8_STRESSED_POINTS_LOST,
         "at most",
-        hint,
+        PROOF_HINT,
         state,
         interval(images),
         {"images": images},
@@ -219,9 +217,8 @@ def _accuracy_gate(
     """Paired comparison of two accuracies: only images that exactly one of the two gets right count."""
     right, kept = reference.argmax(axis=1) == labels, int8.argmax(axis=1) == labels
     lost, won = int(np.sum(right & ~kept)), int(np.sum(kept & ~right))
-    measured = (
-        100 * (lost - won) / len(labels)
-    )  # from whole numbers, so that a limit that is met exactly is kept
+    # From whole numbers, so that a limit that is met exactly is kept.
+    measured = 100 * (lost - won) / len(labels)
 
     def interval(images: int) -> tuple[float, float]:
         times = images / len(labels)

@@ -34,6 +34,7 @@ from fertools.evaluation import in_batches
 from fertools.files import replacing
 from fertools.processor import processor
 from fertools.reading import read_text, reason
+from fertools.runtime import Predictor
 from fertools.runtime.location import model_files
 from fertools.tables import text_table
 from fertools.verification.check import SCHEMA
@@ -146,8 +147,6 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
         ModelError: the export is missing or damaged.
         DataError: the data has no test split.
     """
-    from fertools.runtime import Predictor
-
     faces, source = _images(dataset, images)
     files = model_files(folder)
     if not files:
@@ -215,8 +214,6 @@ def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> D
         DataError: ``result`` is damaged, of another export, or of other images.
         ModelError: the export is missing or damaged.
     """
-    from fertools.runtime import Predictor
-
     document = _document(result)
     try:
         facts, device = document["images"], document["device"]

@@ -61,11 +61,6 @@ class Report:
         """The gates whose limits are exceeded."""
         return tuple(gate for gate in self.gates if gate.state is State.BROKEN)
 
-    @property
-    def unproved(self) -> tuple[Gate, ...]:
-        """The gates that the split is too small to decide."""
-        return tuple(gate for gate in self.gates if gate.state is State.NOT_PROVED)
-
     def check(self, prefix: str = "") -> None:
         """Raise BrokenGateError, its message beginning with ``prefix``, if a gate is broken."""
         if self.broken:

@@ -34,8 +34,7 @@ def in_turns(
 
     A drifting machine then slows all of them alike, and the ratios hold. A slow call is made less often per
     round. If a call has several ``threads``, each turn waits until the threads of the previous one have
-    stopped
-    spinning: onnxruntime's spin for some 40 ms and would occupy the processor.
+    stopped spinning: onnxruntime's spin for some 40 ms and would occupy the processor.
     """
     counts = {name: calls_a_round(call) for name, call in calls.items()}
     found: dict[str, list[list[float]]] = {name: [] for name in calls}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from fertools.errors import DataError, ModelError
 from fertools.evaluation import accuracy, evaluate, in_batches
 from fertools.evaluation.measurement import Network
 from fertools.processor import int8_features, processor
+from fertools.runtime import Predictor
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import PRECISIONS
 from fertools.runtime.prediction import averaged, stacked
@@ -29,9 +30,6 @@ from fertools.verification.gates import (
 )
 from fertools.verification.report import Report, Row
 from fertools.verification.timing import can_pin, interleaved, one_processor
-
-if TYPE_CHECKING:
-    from fertools.runtime import Predictor
 
 
 def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Report:
@@ -53,7 +51,6 @@ def verify(folder: Path, dataset: Dataset, *, other_data: bool = False) -> Repor
     """
     from fertools.backend import import_keras
     from fertools.models.inference import load, probabilities, weights_sha256
-    from fertools.runtime import Predictor
 
     keras, files = folder / KERAS_FILE, model_files(folder)
     missing = [] if keras.is_file() else [KERAS_FILE]

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import fertools
 from fertools.errors import ConfigError, ModelError, WebError
-from fertools.export.card import data_note, limits
 from fertools.faces.detectors import YuNet
 from fertools.faces.framing import CLOSE_TEMPLATE
 from fertools.files import replacing_folder
+from fertools.intended_use import data_note, limits
 from fertools.reading import read_text
 from fertools.runtime import Predictor
 from fertools.runtime.session import load_onnxruntime
