@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import io
 import json
 import sys
 
@@ -13,7 +15,7 @@ from fertools.cli import main
 from fertools.contract import ONNX_FILE
 from fertools.data import synthetic, write
 from fertools.evaluation.figures import stress_figure
-from fertools.evaluation.stress import CHANGES, stress
+from fertools.evaluation.stress import CHANGES, VERSION, stress
 
 #: A network that guesses is right with probability 1/7.
 CLASSES = 7
@@ -48,19 +50,155 @@ def test_every_face_is_changed_its_own_way(faces):
             assert len(different) > 1, change.name
 
 
-def of(name):
-    return next(change for change in CHANGES if change.name == name)
+#: Of each column the pixels right of the centre, of each row those below it.
+ACROSS = np.arange(48) - 23.5
+GREY = np.full((48, 48), 128, np.uint8)
+RAMP = np.tile(np.arange(48, dtype=np.uint8) * 5, (48, 1))
+#: Black but for a dot 12 pixels right of the centre.
+DOT = np.zeros((48, 48), np.uint8)
+DOT[23:25, 35:37] = 255
 
 
-def test_some_of_them_are_what_they_say():
-    ramp = np.tile(np.arange(48, dtype=np.uint8) * 5, (40, 48, 1))
-    np.testing.assert_allclose(of("contrast").apply(ramp, 0.4).std(), 0.4 * ramp.std(), rtol=0.02)
-    noise = of("sensor noise").apply(np.full((40, 48, 48), 128, np.uint8), 16).astype(float)
-    assert noise.std() == pytest.approx(16, rel=0.02)
-    hidden = of("occlusion").apply(np.zeros((40, 48, 48), np.uint8), 20)
-    assert (hidden > 0).mean(axis=(1, 2)).max() == pytest.approx(0.2, abs=0.02)
-    shifted = of("shifted box").apply(ramp, 10).astype(float)
-    assert np.abs(shifted[:, :, 10:38] - ramp[:, :, 10:38]).max() == pytest.approx(0.1 * 48 * 5, abs=1)
+def changed(name, face):
+    """Each severity of a change, with 200 copies of a face after it, float64 (200, 48, 48)."""
+    change = next(change for change in CHANGES if change.name == name)
+    for severity in change.severities:
+        yield severity, change.apply(np.repeat(face[None], 200, axis=0), severity).astype(float)
+
+
+def spot(images):
+    """Where the light is, in pixels right of the centre and below it, and its covariance there."""
+    x, y = np.broadcast_arrays(ACROSS, ACROSS[:, None])
+
+    def mean(values):
+        return (images * values).sum(axis=(1, 2)) / images.sum(axis=(1, 2))
+
+    right, below = mean(x), mean(y)
+    return right, below, (mean(x * x) - right**2, mean(y * y) - below**2, mean(x * y) - right * below)
+
+
+def both_signs(values):
+    return values.min() < 0 < values.max()
+
+
+def test_small_face(faces):
+    for size, images in changed("small face", faces[0]):
+        small = Image.fromarray(faces[0]).resize((size, size), Image.Resampling.BILINEAR)
+        expected = np.asarray(small.resize((48, 48), Image.Resampling.BILINEAR))
+        np.testing.assert_allclose(images[0], expected, atol=1)  # to_face rounds otherwise
+
+
+@pytest.mark.parametrize("name", ["large box", "tight box"])
+def test_box(name):
+    """In a larger box everything is nearer to its centre."""
+    for scale, images in changed(name, DOT):
+        right, below, _ = spot(images)
+        np.testing.assert_allclose(right, 12 / scale, atol=0.1)
+        np.testing.assert_allclose(below, 0, atol=0.1)
+
+
+def test_shifted_box():
+    for percent, images in changed("shifted box", DOT):
+        right, below, _ = spot(images)
+        np.testing.assert_allclose(np.hypot(right - 12, below), percent / 100 * 48, atol=0.1)
+        assert both_signs(right - 12)
+        assert both_signs(below)
+
+
+def test_turned_box():
+    for degrees, images in changed("turned box", DOT):
+        right, below, _ = spot(images)
+        np.testing.assert_allclose(np.hypot(right, below), 12, atol=0.1)
+        np.testing.assert_allclose(np.degrees(np.abs(np.arctan2(below, right))), degrees, atol=0.5)
+        assert both_signs(below)
+
+
+def test_defocus():
+    """The variance of the blur is added to that of the dot."""
+    for sigma, images in changed("defocus", DOT):
+        _, _, (across, down, _) = spot(images)
+        np.testing.assert_allclose(np.sqrt(across - 0.25), sigma, rtol=0.1)
+        np.testing.assert_allclose(across, down, rtol=0.01)
+
+
+def test_motion_blur():
+    """The variance along a line is a twelfth of the square of its length."""
+    dot = np.zeros((48, 48), np.uint8)
+    dot[24, 24] = 255
+    for length, images in changed("motion blur", dot):
+        np.testing.assert_allclose(images.sum(axis=(1, 2)), 255, atol=5)
+        _, _, (across, down, slant) = spot(images)
+        assert np.sqrt(12 * (across + down)).mean() == pytest.approx(length, rel=0.15)
+        assert both_signs(across - down)
+        assert both_signs(slant)
+
+
+def test_sensor_noise():
+    for sigma, images in changed("sensor noise", GREY):
+        assert (images - 128).std() == pytest.approx(sigma, rel=0.02)
+        assert (images - 128).mean() == pytest.approx(0, abs=0.2)
+
+
+def test_jpeg(faces):
+    for quality, images in changed("JPEG", faces[0]):
+        file = io.BytesIO()
+        Image.fromarray(faces[0]).save(file, "JPEG", quality=quality)
+        np.testing.assert_array_equal(images[0], np.asarray(Image.open(file)))
+
+
+def test_contrast():
+    for factor, images in changed("contrast", RAMP):
+        np.testing.assert_allclose(images[0] - RAMP.mean(), factor * (RAMP - RAMP.mean()), atol=0.51)
+
+
+def test_brightness():
+    for levels, images in changed("brightness", GREY):
+        assert {*np.unique(images)} == {128 - levels, 128 + levels}
+        assert (np.ptp(images, axis=(1, 2)) == 0).all()
+
+
+def test_gamma():
+    for gamma, images in changed("gamma", GREY):
+        dark, light = (round(255 * (128 / 255) ** power) for power in (gamma, 1 / gamma))
+        assert {*np.unique(images)} == {dark, light}
+        assert (np.ptp(images, axis=(1, 2)) == 0).all()
+
+
+def test_side_light():
+    """From edge to edge through the centre, which stays as it was."""
+    for percent, images in changed("side light", GREY // 2):
+        rows, columns = images[:, 23:25].mean(axis=1), images[:, :, 23:25].mean(axis=2)
+        right, below = rows[:, 47] - rows[:, 0], columns[:, 47] - columns[:, 0]
+        np.testing.assert_allclose(np.hypot(right, below) / 2, percent / 100 * 64, atol=1)
+        np.testing.assert_allclose(rows[:, 23:25].mean(axis=1), 64, atol=1)
+        assert both_signs(right)
+        assert both_signs(below)
+
+
+def test_occlusion():
+    for percent, images in changed("occlusion", RAMP):
+        hidden = images != RAMP
+        tall, wide = hidden.any(axis=2).sum(axis=1), hidden.any(axis=1).sum(axis=1)
+        np.testing.assert_allclose(tall * wide / 48**2, percent / 100, atol=0.02)
+        for image, where in zip(images, hidden, strict=True):
+            assert len(np.unique(image[where])) == 1
+        assert hidden.any(axis=(0, 1)).all()
+        assert hidden.any(axis=(0, 2)).all()
+
+
+def test_the_version_counts_the_changes_and_what_they_draw():
+    """Figures of other changes, other severities or other random numbers cannot be compared."""
+    digest = hashlib.sha256()
+
+    def note(faces, severity, drawn, generator):
+        digest.update(f"{severity:g}".encode() + drawn.astype("<f8").tobytes())
+        return faces
+
+    for change in CHANGES:
+        digest.update(change.name.encode())
+        for severity in change.severities:
+            dataclasses.replace(change, make=note).apply(np.zeros((3, 48, 48), np.uint8), severity)
+    assert (VERSION, digest.hexdigest()[:16]) == (1, "ab1294cd6c6fd058"), "raise VERSION when this changes"
 
 
 def test_stress_means_and_pairs(faces):
