@@ -98,6 +98,15 @@ def test_a_data_set(here, model, faces):
     assert summary.accuracy["test"] == {"rows": 30, "value": sum(right) / 30}
 
 
+def test_views_and_precision(here, model, faces):
+    write(faces, "faces.npz")
+    score("faces.npz", here / "out", Scoring(model, views="flip", precision="float32"))
+    table = rows(here / "out")
+    expected = (tiny_reference(faces.images) + tiny_reference(faces.images[:, :, ::-1])) / 2
+    np.testing.assert_allclose(answers(table), expected, atol=1e-5)
+    assert {row["model"] for row in table} == {"tiny float32"}
+
+
 def test_the_folder_reads_as_one_table(here, model, faces):
     """What begins with an underscore or a dot is no part of it for other readers."""
     write(faces, "faces.npz")
@@ -239,6 +248,14 @@ def test_a_parquet_file(here, model, faces, form, group):
     assert summary.accuracy[""]["rows"] == 90
 
 
+def test_labels_of_another_column(here, model, faces):
+    others = [LABELS[(label + 1) % 7] for label in faces.labels]
+    table = {"face": columns(faces)["pixels"], "label": pa.array(faces.labels), "other": others}
+    pq.write_table(pa.table(table), "faces.parquet")
+    score("faces.parquet", here / "out", Scoring(model, label_column="other"))
+    assert [row["truth"] for row in rows(here / "out")] == others
+
+
 def test_labels_of_a_column_with_gaps(here, model, faces):
     """Of numbers with gaps pandas makes floats."""
     labels = [None if row == 3 else float(label) for row, label in enumerate(faces.labels)]
@@ -307,6 +324,9 @@ def test_a_row_a_face(here, model):
     assert (nothing["path"], nothing["box"], nothing["error"]) == ("seen/b.png", None, "no face found")
     with pytest.raises(DataError, match="begun with another face finder"):
         score("seen", here / "out", Scoring(model))
+    certain = Scoring(model, find_faces=True, detector="haar", min_confidence=1)
+    score("seen", here / "certain", certain)
+    assert [row["error"] for row in rows(here / "certain")] == ["no face found"] * 2
 
 
 def test_another_detector_file_is_an_error(here, model, yunet, monkeypatch):
