@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageFont, ImageOps
 from tiny_model import tiny_export
 
 from fertools.cli import main
@@ -492,9 +492,14 @@ def test_boxes_and_texts_grow_with_the_picture(side):
 
 def test_texts_stay_in_the_picture():
     grey = np.full((100, 120), 50, np.uint8)
-    for box in ((0, 0, 120, 100), (100, 5, 19, 90), (0, 90, 10, 10)):
-        drawn = np.asarray(draw(grey, [(box, "Surprise", "Surprise 100%")]))
-        assert (drawn != 50).any(axis=2).sum() > 500
+    font = ImageFont.load_default(12)
+    for box in ((0, 0, 120, 100), (100, 5, 19, 90), (0, 90, 10, 10), (-20, 40, 50, 30)):
+        drawn, bare = (np.asarray(draw(grey, [(box, "Surprise", text)])) for text in ("Surprise 100%", ""))
+        written = (drawn != bare).any(axis=2)
+        down, across = np.nonzero(written)
+        assert np.ptp(across) + 1 >= font.getlength("Surprise 100%")
+        assert np.ptp(down) + 1 >= sum(font.getmetrics())
+        assert len(np.unique(drawn[written], axis=0)) > 1
 
 
 # The command

@@ -92,6 +92,8 @@ def test_the_same_kit_has_the_same_bytes(export: Path, tmp_path: Path) -> None:
     for name in ("first.zip", "second.zip"):
         write_kit(export, tmp_path / name, images=9)
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "first.zip") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import zipfile
 
 import numpy as np
 import pytest
@@ -62,6 +63,8 @@ def test_same_data_same_npz_bytes(small, tmp_path):
     data.write(small, tmp_path / "a.npz")
     data.write(small, tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_written_folder_names_splits_classes_and_rows(small, tmp_path):
