@@ -1,5 +1,6 @@
 """Scoring on this machine; tests/test_scoring_ray.py has the cluster."""
 
+import codecs
 import json
 import os
 import shlex
@@ -143,6 +144,35 @@ def test_a_list_of_pictures(here, model, separator):
     assert [bool(row["error"]) for row in table] == [False] * 20 + [True]
 
 
+def test_a_list_from_windows(here, model):
+    """A byte order mark is no part of the first path."""
+    names = [*pictures(here / "seen")]
+    (here / "list.txt").write_text("\n".join(names), encoding="utf-8-sig")
+    score("list.txt", here / "out", Scoring(model))
+    assert [(row["path"], row["error"]) for row in rows(here / "out")] == [(name, None) for name in names]
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        (here / "list.txt").write_bytes(mark + "\r\n".join(names).encode(encoding))
+        with pytest.raises(DataError, match=r"list\.txt: the list is in UTF-16, .*; save it in UTF-8"):
+            score("list.txt", here / "other", Scoring(model))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' file names are Unicode")
+def test_names_that_are_not_utf8(here, model, faces):
+    """Of a picture that can be read, one that cannot, and a data set."""
+    folder = os.fsdecode(b"caf\xe9")
+    Path(folder).mkdir()
+    Image.fromarray(faces.images[0]).save(f"{folder}/a.png")
+    Path(folder, os.fsdecode(b"\xe9.png")).write_bytes(b"no picture")
+    assert score(folder, here / "out", Scoring(model)).errors == 1
+    good, bad = rows(here / "out")
+    assert (good["path"], good["error"]) == ("caf\ufffd/a.png", None)
+    assert bad["path"] == "caf\ufffd/\ufffd.png"
+    assert bad["error"].startswith(f"{here}/caf\ufffd/\ufffd.png: not an image file")
+    write(faces, f"{folder}/faces.npz")
+    score(f"{folder}/faces.npz", here / "table", Scoring(model))
+    assert {row["path"] for row in rows(here / "table")} == {"caf\ufffd/faces.npz"}
+
+
 def test_a_list_goes_on_only_where_its_paths_begin(here, model, monkeypatch):
     made = [*pictures(here / "seen")]
     (here / "relative.txt").write_text("\n".join([made[0], os.path.relpath(made[1])]))
@@ -238,7 +268,9 @@ def columns(faces):
 @pytest.mark.parametrize("form", ["pixels", "list", "encoded", "huggingface"])
 @pytest.mark.parametrize("group", [7, 16, 90])
 def test_a_parquet_file(here, model, faces, form, group):
-    table = pa.table({"id": [*range(90)], "face": columns(faces)[form], "label": pa.array(faces.labels)})
+    labels = pa.array(faces.labels)
+    names = pa.array([f"{row}.png" for row in range(90)], pa.large_string())  # as pandas 3 and polars write
+    table = pa.table({"id": [*range(90)], "face": columns(faces)[form], "label": labels, "name": names})
     pq.write_table(table, "faces.parquet", row_group_size=group)
     summary = score("faces.parquet", here / "out", Scoring(model))
     table = rows(here / "out")
@@ -279,10 +311,12 @@ def test_a_missing_pixel(here, model, faces):
     assert "pixels of dtype int64 are not accepted" in why[2]
 
 
-def test_parquet_paths_and_missing_values(here, model):
+@pytest.mark.parametrize("text", [pa.string(), pa.large_string()], ids=str)
+def test_parquet_paths_and_missing_values(here, model, text):
     made = pictures(here / "seen")
     names = [os.path.relpath(path, "seen") for path in made]
-    pq.write_table(pa.table({"file": [*names, None], "who": ["x"] * 21}), "seen/index.parquet")
+    table = pa.table({"file": pa.array([*names, None], text), "who": ["x"] * 21})
+    pq.write_table(table, "seen/index.parquet")
     with pytest.raises(DataError, match="no column can hold images, of file, who; name it with --image-col"):
         score("seen/index.parquet", here / "out", Scoring(model))
     score("seen/index.parquet", here / "out", Scoring(model, image_column="file"))

@@ -17,6 +17,7 @@ an underscore.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,10 @@ from fertools.scoring.source import import_parquet
 from fertools.tables import text_table
 
 SCHEMA_VERSION: Final = 1
+
+#: Files of the folder.
+_MANIFEST: Final = "_manifest.json"
+_PICTURES: Final = "_pictures"
 
 #: Prefix of the columns of probabilities; the label follows.
 PREFIX: Final = "p_"
@@ -114,19 +119,19 @@ class Output:
     @staticmethod
     def begun(path: Path) -> bool:
         """Whether a scoring was begun there before."""
-        return (path / "_manifest.json").is_file()
+        return (path / _MANIFEST).is_file()
 
     @staticmethod
     def listing(path: Path) -> Path:
         """Path of the list of a folder's pictures."""
-        return path / "_pictures"
+        return path / _PICTURES
 
     @staticmethod
     def check_free(path: Path) -> None:
         """Raise DataError if ``path`` holds anything but a scoring."""
         if path.exists() and not path.is_dir():
             raise DataError(f"{path}: this is a file, and the output is a folder: choose another name")
-        ours = ("_pictures", "_manifest.json")
+        ours = (_PICTURES, _MANIFEST)
         if path.is_dir() and not Output.begun(path):
             other = [each.name for each in path.iterdir() if not each.name.endswith(ours)]
             if other:
@@ -146,16 +151,14 @@ class Output:
         manifest = {"schema_version": SCHEMA_VERSION, **asked, "parts": parts}
         if not self.begun(self.path):
             names = {"source_name": source, "model_name": self.model}
-            write_json(self.path / "_manifest.json", manifest | names)
+            write_json(self.path / _MANIFEST, manifest | names)
             return
         try:
-            before = json.loads((self.path / "_manifest.json").read_text(encoding="utf-8"))
+            before = json.loads((self.path / _MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.path}: its _manifest.json cannot be read ({error}); start anew"
-            ) from error
+            raise DataError(f"{self.path}: its {_MANIFEST} cannot be read ({error}); start anew") from error
         if not isinstance(before, dict):
-            raise DataError(f"{self.path}: its _manifest.json is damaged; start anew in another folder")
+            raise DataError(f"{self.path}: its {_MANIFEST} is damaged; start anew in another folder")
         differs = [name for name in manifest if before.get(name) != manifest[name]]
         if differs:
             name = differs[0]
@@ -249,6 +252,8 @@ class PartWriter:
         said = [None if row is None else labels[row.index(max(row))] for row in rows]
         columns = {
             **{name: [getattr(answer, name) for answer in answers] for name in Answer.__slots__},
+            "path": [_utf8(answer.path) for answer in answers],
+            "error": [answer.error and _utf8(answer.error) for answer in answers],
             "label": said,
             **{
                 PREFIX + label: [None if row is None else row[place] for row in rows]
@@ -288,6 +293,11 @@ def _schema(labels: Sequence[str]) -> Any:
             ("error", pa.string()),
         ]
     )
+
+
+def _utf8(text: str) -> str:
+    """Return what Parquet can hold of a text with a file's name, which need not be UTF-8."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _short(value: Any) -> str:

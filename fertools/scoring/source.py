@@ -6,6 +6,7 @@ must be at the same path on all machines, except for a data set, which is pickle
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import stat
@@ -58,10 +59,6 @@ class Source(Protocol):
     """Images in numbered pieces, always the same ones for the same digest."""
 
     @property
-    def name(self) -> str:
-        """Name of the source, as given."""
-
-    @property
     def digest(self) -> str:
         """SHA-256 that identifies the source, in hexadecimal."""
 
@@ -103,7 +100,6 @@ class PictureSource:
     """The pictures of a list: a text file with one path per line, or ended by zero bytes (find -print0).
 
     Attributes:
-        name: name of the source, as given.
         listing: the file.
         folder: base of relative paths.
         separator: between two paths.
@@ -114,7 +110,6 @@ class PictureSource:
             and times of its files.
     """
 
-    name: str
     listing: Path
     folder: Path
     separator: bytes
@@ -136,9 +131,7 @@ class PictureSource:
                 name = os.fsdecode(path)
                 told = image_folder.truth(PurePath(name)) if self.labelled else None
                 split, label = told or (None, None)
-                # Parquet's text is UTF-8 and a file's name need not be.
-                shown = path.decode("utf-8", "replace")
-                yield Item(shown, None, str(self.folder / name), label, split)
+                yield Item(name, None, str(self.folder / name), label, split)
 
 
 @dataclass(frozen=True)
@@ -146,7 +139,6 @@ class ParquetSource:
     """Parquet files with a column of images.
 
     Attributes:
-        name: name of the source, as given.
         files: the files, in order.
         groups: for each piece the index of the file, its first row, and its row groups.
         image_column: encoded images (binary, or a struct with ``bytes`` and ``path`` as Hugging Face's data
@@ -156,7 +148,6 @@ class ParquetSource:
         digest: of the names, sizes and times of the files.
     """
 
-    name: str
     files: tuple[Path, ...]
     groups: tuple[tuple[int, int, tuple[int, ...]], ...]
     image_column: str
@@ -226,10 +217,7 @@ def open_source(
             return _folder(source, path, listing, renew)
     except OSError as error:
         raise _unreadable(source, error) from error
-    dataset = data.read(source)
-    if not len(dataset):
-        raise DataError(f"{source}: there are no images in it")
-    return DatasetSource(source, dataset, PIECE)
+    return DatasetSource(source, data.read(source), PIECE)
 
 
 def import_parquet() -> Any:
@@ -244,19 +232,24 @@ def import_parquet() -> Any:
 def _list(source: str, path: Path) -> PictureSource:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        separator = b"\0" if b"\0" in file.read(2**16) else b"\n"
+        head = file.read(2**16)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{source}: the list is in UTF-16, as PowerShell's > writes it; save it in UTF-8")
+        begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+        separator = b"\0" if b"\0" in head else b"\n"
         file.seek(0)
         while block := file.read(2**20):
             digest.update(block)
-    offsets = _offsets(path, separator)
+    offsets = _offsets(path, separator, begin)
     if not offsets:
         raise DataError(f"{source}: the list is empty; write one path per line")
     start = Path.cwd()
     with path.open("rb") as file:
+        file.seek(begin)
         if any(not os.path.isabs(name) for _, name in _entries(file, separator)):
             # From another folder, relative paths are other pictures.
             digest.update(b"\0%b" % os.fsencode(start))
-    return PictureSource(source, path.absolute(), start, separator, PIECE, offsets, False, digest.hexdigest())
+    return PictureSource(path.absolute(), start, separator, PIECE, offsets, False, digest.hexdigest())
 
 
 def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSource:
@@ -282,9 +275,7 @@ def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSou
     if not offsets:
         raise DataError(f"{source}: there are no image files in this folder")
     labelled = image_folder.recognises(folder)
-    return PictureSource(
-        source, listing.absolute(), Path.cwd(), b"\0", PIECE, offsets, labelled, digest.hexdigest()
-    )
+    return PictureSource(listing.absolute(), Path.cwd(), b"\0", PIECE, offsets, labelled, digest.hexdigest())
 
 
 def _pictures(folder: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result | None]]:
@@ -364,9 +355,10 @@ def _entries(file: Any, separator: bytes) -> Iterator[tuple[int, bytes]]:
         yield place, rest
 
 
-def _offsets(listing: Path, separator: bytes) -> tuple[int, ...]:
-    """Return the offset of every piece of a list."""
+def _offsets(listing: Path, separator: bytes, begin: int = 0) -> tuple[int, ...]:
+    """Return the offset of every piece of a list, whose first path is at the byte ``begin``."""
     with listing.open("rb") as file:
+        file.seek(begin)
         places = enumerate(_entries(file, separator))
         return tuple(place for number, (place, _) in places if number % PIECE == 0)
 
@@ -408,7 +400,6 @@ def _parquet(
     assert image_column is not None
     digest.update(f"{image_column}\0{label_column}".encode())
     return ParquetSource(
-        source,
         tuple(path.absolute() for path in files),
         tuple(pieces),
         image_column,
@@ -435,11 +426,7 @@ def _image_column(source: str, schema: Any, wanted: str | None) -> str:
         if wanted not in held or _image_of(held[wanted], Path()) is None:
             raise DataError(f"{source}: no column {wanted!r} of images; its columns: {', '.join(held)}")
         return wanted
-    import pyarrow.types as types
-
-    able: list[str] = [
-        name for name in held if not types.is_string(held[name]) and _image_of(held[name], Path())
-    ]
+    able: list[str] = [name for name in held if not _is_text(held[name]) and _image_of(held[name], Path())]
     if len(able) != 1:
         raise DataError(
             f"{source}: {'several columns' if able else 'no column'} can hold images, of {', '.join(held)};"
@@ -463,7 +450,7 @@ def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
         return _grey
     if types.is_binary(kind) or types.is_large_binary(kind):
         return _itself
-    if types.is_string(kind) or types.is_large_string(kind):
+    if _is_text(kind):
         return lambda path: str(folder / path)
     if types.is_struct(kind) and "bytes" in {field.name for field in kind}:
         return lambda value: _encoded(value, folder)
@@ -472,6 +459,13 @@ def _image_of(kind: Any, folder: Path) -> Callable[[Any], Any] | None:
     ) and types.is_integer(kind.value_type):
         return _listed
     return None
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether an Arrow type is text; pandas 3 and polars write the large one."""
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _unreadable(source: str, error: OSError) -> DataError:
