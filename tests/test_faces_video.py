@@ -481,6 +481,30 @@ def test_bad_calls(tmp_path, monkeypatch, export, arguments, code):
         assert line.startswith("Error: ")
 
 
+def test_opencv_says_nothing_itself(export, tmp_path):
+    """In a process of its own: FFmpeg reads its level once."""
+    (tmp_path / "text.mp4").write_text("hello")
+    script = """
+import cv2, sys
+from pathlib import Path
+from fertools.errors import FertoolsError
+from fertools.faces import FaceFinder, Video
+from fertools.faces.video import Writer
+level = cv2.utils.logging.getLogLevel()
+for kind, *given in (
+    (Video, "text.mp4"), (Video, "77"), (Writer, Path("no/a.mp4"), (64, 64), 25), (FaceFinder, sys.argv[1])
+):
+    try:
+        kind(*given)
+    except FertoolsError:
+        print(kind.__name__)
+assert cv2.utils.logging.getLogLevel() == level
+"""
+    command = [sys.executable, "-c", script, str(export / "model.onnx")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["Video", "Video", "Writer", "FaceFinder"], "")
+
+
 def test_a_file_that_cannot_be_written(video, export, tmp_path):
     for option, name in (("--draw", "video.xyz"), ("--csv", "no/such\0/file.csv")):
         result = run(video, "--model", export, option, tmp_path / name)

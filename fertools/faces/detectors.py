@@ -32,6 +32,9 @@ class Detection:
     landmarks: tuple[tuple[float, float], ...] | None = None
 
 
+#: Boxes that share at least this much of the smaller one are one face.
+_ONE_FACE: Final = 0.5
+
 #: Takes an RGB picture, uint8 (h, w, 3), and returns detections, or bare boxes of four numbers.
 Detector = Callable[[Pixels], Iterable[Detection | Sequence[float]]]
 
@@ -47,6 +50,19 @@ def opencv() -> Any:
     except ImportError as error:
         raise MissingExtraError("opencv-python-headless", "faces") from error
     return cv2
+
+
+@contextmanager
+def quiet(cv2: Any) -> Iterator[None]:
+    """Suppress what OpenCV, and FFmpeg in it, write to stderr about an unsuitable file; our error says it."""
+    # FFmpeg's level is read once, when the first video is opened.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 class Haar:
@@ -138,7 +154,7 @@ class YuNet:
         if not self.path.is_file():
             raise ConfigError(f"{self.path}: no such detector file: name the ONNX file of a YuNet")
         try:
-            with _quiet(cv2):
+            with quiet(cv2):
                 self._net = cv2.FaceDetectorYN.create(
                     str(self.path), "", (320, 320), min_confidence, self.OVERLAP
                 )
@@ -181,11 +197,11 @@ class YuNet:
         ]
 
 
-def merge(found: Iterable[Detection], overlap: float = 0.5) -> list[Detection]:
-    """Keep the surest of detections of one face, whose boxes share at least half of the smaller one."""
+def merge(found: Iterable[Detection]) -> list[Detection]:
+    """Keep the surest of the detections of each face."""
     kept: list[Detection] = []
     for one in sorted(found, key=lambda detection: -detection.confidence):
-        if all(_shared(one.box, other.box) < overlap for other in kept):
+        if all(_shared(one.box, other.box) < _ONE_FACE for other in kept):
             kept.append(one)
     return kept
 
@@ -198,14 +214,3 @@ def _shared(one: Box, other: Box) -> float:
     ]
     smaller = min(one[2] * one[3], other[2] * other[3])
     return sides[0] * sides[1] / smaller if smaller > 0 else 0.0
-
-
-@contextmanager
-def _quiet(cv2: Any) -> Iterator[None]:
-    """Suppress what OpenCV writes to stderr about an unsuitable file."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fertools.errors import ConfigError, DataError
-from fertools.faces.detectors import opencv
+from fertools.faces.detectors import opencv, quiet
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -170,20 +170,15 @@ class Video:
 
     def _open(self, source: str) -> None:
         cv2 = opencv()
-        # Suppress what FFmpeg and OpenCV write to stderr; one line of ours says what is wrong.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         camera = source.isdecimal()
         if not camera and "://" not in source and not Path(source).is_file():
             raise DataError(f"{source}: no such video file; a camera is named by its number, stdin by -")
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            capture = cv2.VideoCapture(int(source) if camera else source)
-            first = capture.read()[1] if capture.isOpened() else None
+            with quiet(cv2):
+                capture = cv2.VideoCapture(int(source) if camera else source)
+                first = capture.read()[1] if capture.isOpened() else None
         except (cv2.error, OverflowError) as error:  # a number that no camera can have
             raise DataError(f"camera {source}: there is none") from error
-        finally:
-            cv2.utils.logging.setLogLevel(level)
         if first is None:
             capture.release()
             if camera:
@@ -252,13 +247,8 @@ class Writer:
     def __init__(self, path: Path, size: tuple[int, int], rate: float) -> None:
         cv2 = opencv()
         codec = "MJPG" if path.suffix.lower() == ".avi" else "mp4v"
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        try:
+        with quiet(cv2):
             self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
-        finally:
-            cv2.utils.logging.setLogLevel(level)
         if not self._writer.isOpened():
             raise ConfigError(f"*{path.suffix}: OpenCV cannot write such a video; name it .mp4 or .avi")
         self._resize: Callable[..., Any] = cv2.resize
