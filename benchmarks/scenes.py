@@ -130,8 +130,7 @@ def places(random: np.random.Generator, count: int) -> tuple[Frame, ...]:
 
 def bounds(frame: Frame, grown: float = 1.0) -> tuple[complex, complex]:
     """Return the corners (left top, right bottom) of the upright rectangle around an enlarged frame."""
-    middle = frame.corner + frame.side * (1 + 1j) / 2
-    corners = middle + frame.side * grown * np.array([-1 - 1j, 1 - 1j, -1 + 1j, 1 + 1j]) / 2
+    corners = frame.centre + frame.side * grown * np.array([-1 - 1j, 1 - 1j, -1 + 1j, 1 + 1j]) / 2
     return (
         complex(corners.real.min(), corners.imag.min()),
         complex(corners.real.max(), corners.imag.max()),
@@ -208,8 +207,7 @@ def measure(
                 continue
             true = open_.pop(best)
             close += overlap(face.frame, true) >= 0.5
-            apart = face.frame.corner + face.frame.side * (1 + 1j) / 2
-            apart -= true.corner + true.side * (1 + 1j) / 2
+            apart = face.frame.centre - true.centre
             ratio = face.frame.side / true.side
             turn = abs(math.degrees(np.angle(ratio)))
             errors.append((100 * abs(apart) / true.pixels, 100 * abs(abs(ratio) - 1), turn))
@@ -242,7 +240,7 @@ def measure(
 
 def of_face(found: Frame, true: Frame) -> bool:
     """Return whether a found frame matches the true one."""
-    apart = (found.corner + found.side * (1 + 1j) / 2 - true.corner) / true.side - (1 + 1j) / 2
+    apart = (found.centre - true.centre) / true.side
     return max(abs(apart.real), abs(apart.imag)) <= 0.25 and 0.5 <= found.pixels / true.pixels <= 2
 
 

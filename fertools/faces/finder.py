@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError
-from fertools.faces.detectors import Box, Detection, Detector, Haar, YuNet, opencv
+from fertools.faces.detectors import Detection, Detector, Haar, YuNet, opencv
 from fertools.faces.framing import Frame
 from fertools.faces.picture import Picture
 
@@ -44,7 +44,7 @@ class Face:
     @property
     def small(self) -> bool:
         """Whether the face has fewer pixels in the picture than in the crop, which is then an enlargement."""
-        return self.frame.pixels < IMAGE_SIZE
+        return self.frame.small
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the crop as JSON types, rounded to a useful precision."""
@@ -141,7 +141,7 @@ class FaceFinder:
             frame = Frame.of_box(detection.box)
         else:
             frame = Frame.of_landmarks(np.asarray(detection.landmarks))
-        box = _within(detection.box, picture)
+        box = picture.clip(detection.box)
         crop = frame.crop(picture)
         if crop is None or box is None:
             return None
@@ -181,11 +181,3 @@ def _scaled(detection: Detection, scale: tuple[float, float]) -> Detection:
     x, y, width, height = detection.box
     landmarks = detection.landmarks and tuple((x * across, y * down) for x, y in detection.landmarks)
     return Detection((x * across, y * down, width * across, height * down), detection.confidence, landmarks)
-
-
-def _within(box: Box, picture: Picture) -> tuple[int, int, int, int] | None:
-    """Return the box in whole pixels, clipped to the picture; None if it lies outside."""
-    x, y, width, height = box
-    left, top = max(round(x), 0), max(round(y), 0)
-    right, bottom = min(round(x + width), picture.width), min(round(y + height), picture.height)
-    return (left, top, right - left, bottom - top) if right > left and bottom > top else None

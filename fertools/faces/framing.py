@@ -73,6 +73,16 @@ class Frame:
         """Length of a side in pixels of the picture."""
         return abs(self.side)
 
+    @property
+    def centre(self) -> complex:
+        """The centre, as x + y·1j in pixels of the picture."""
+        return self.corner + self.side * (1 + 1j) / 2
+
+    @property
+    def small(self) -> bool:
+        """Whether it has fewer pixels in the picture than in the crop, which is then an enlargement."""
+        return self.pixels < IMAGE_SIZE
+
     def crop(self, picture: Picture) -> npt.NDArray[np.uint8] | None:
         """Cut the frame out: uint8 (48, 48), grey; None if it lies outside the picture.
 

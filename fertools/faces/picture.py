@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import numpy as np
@@ -57,8 +56,7 @@ class Picture:
             check_pixels(self._pixels)
             self.height, self.width = self._pixels.shape[:2]
             return
-        pillow = sys.modules["PIL.Image"]
-        if not isinstance(image, str | os.PathLike | bytes | bytearray | memoryview | pillow.Image):
+        if not isinstance(image, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
             raise ImageError(
                 f"cannot use {type(image).__name__} as a picture: pass a path, the bytes of an image file, "
                 "a Pillow image or a numpy array"
@@ -107,6 +105,13 @@ class Picture:
         scale = longest / longer
         size = max(1, round(self.width * scale)), max(1, round(self.height * scale))
         return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+    def clip(self, box: tuple[float, float, float, float]) -> tuple[int, int, int, int] | None:
+        """Return a box (x, y, width, height) in whole pixels, clipped to the picture; None if outside."""
+        x, y, width, height = box
+        left, top = max(round(x), 0), max(round(y), 0)
+        right, bottom = min(round(x + width), self.width), min(round(y + height), self.height)
+        return (left, top, right - left, bottom - top) if right > left and bottom > top else None
 
     def _rectangle(self, left: int, top: int, right: int, bottom: int) -> npt.NDArray[np.uint8]:
         """A rectangle within the upright picture: uint8 (rows, columns, 3)."""

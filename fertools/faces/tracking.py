@@ -189,12 +189,11 @@ class Tracker:
                     now - track.scores
                 )
             track.renewed = time
-            small = track.frame.pixels < 48
             yield TrackedFace(
                 track.number,
                 box,
                 track.confidence,
-                small,
+                track.frame.small,
                 self._prediction(track.scores),
                 self._prediction(now),
             )
@@ -248,7 +247,7 @@ def follow(before: Pixels, after: Pixels, frame: Frame) -> Frame | None:
 def _fit(frame: Frame, track: _Track) -> float:
     """Score how well a detection continues a track: 1..2 by overlap, 0..1 if near a lost one, else 0."""
     side, other = frame.pixels, track.frame.pixels
-    apart = _middle(frame) - _middle(track.frame)
+    apart = frame.centre - track.frame.centre
     # Squares along the axes of the first, which is accurate enough for faces.
     shared = [max(0.0, (side + other) / 2 - abs(gap)) for gap in (apart.real, apart.imag)]
     both = min(shared[0], side, other) * min(shared[1], side, other)
@@ -259,15 +258,11 @@ def _fit(frame: Frame, track: _Track) -> float:
     return max(0.0, 1 - abs(apart) / max(side, other)) if alike else 0.0
 
 
-def _middle(frame: Frame) -> complex:
-    return frame.corner + frame.side * (1 + 1j) / 2
-
-
 def _relative(face: Face) -> tuple[complex, tuple[float, float]]:
     """Return centre and size of a face's box in sides of its frame, from the frame's middle."""
     x, y, width, height = face.box
     side = face.frame.pixels
-    return (complex(x + width / 2, y + height / 2) - _middle(face.frame)) / side, (
+    return (complex(x + width / 2, y + height / 2) - face.frame.centre) / side, (
         width / side,
         height / side,
     )
@@ -276,9 +271,6 @@ def _relative(face: Face) -> tuple[complex, tuple[float, float]]:
 def _box(track: _Track, picture: Picture) -> tuple[int, int, int, int] | None:
     """Return the face's box in whole pixels of the picture; None if it is outside."""
     side = track.frame.pixels
-    centre = _middle(track.frame) + track.centre * side
-    half = complex(*track.size) * side / 2
-    low, high = centre - half, centre + half
-    left, top = max(round(low.real), 0), max(round(low.imag), 0)
-    right, bottom = min(round(high.real), picture.width), min(round(high.imag), picture.height)
-    return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+    width, height = (share * side for share in track.size)
+    centre = track.frame.centre + track.centre * side
+    return picture.clip((centre.real - width / 2, centre.imag - height / 2, width, height))
