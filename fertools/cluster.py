@@ -11,6 +11,9 @@ from typing import Final
 
 from fertools.errors import ClusterError, MissingExtraError
 
+#: Where work can be done: on this machine, or on a Ray cluster. The first is the default.
+ENGINES: Final = ("local", "ray")
+
 #: Environment variables for Ray: no telemetry, and no messages on the terminal.
 QUIET: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",

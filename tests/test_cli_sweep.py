@@ -11,6 +11,7 @@ from fertools.cli import sweep as sweep_command
 from fertools.data import load, write
 from fertools.training import Run, TrainConfig, spread
 from fertools.training.comparison import compare
+from fertools.training.spread import Engine
 from fertools.training.sweep import Sweep
 
 #: A learning rate that works, and one that makes the weights overflow in the first epoch.
@@ -32,8 +33,8 @@ def jobs(monkeypatch):
     """The jobs that would have been trained, by name; "how" says where."""
     asked = {}
 
-    def note(jobs, **how):
-        asked.update(jobs, how=how)
+    def note(jobs, engine):
+        asked.update(jobs, how=engine)
         return iter(())
 
     monkeypatch.setattr(sweep_command, "train_all", note)
@@ -142,11 +143,11 @@ def test_seeds_are_runs_by_themselves(here, jobs):
 @pytest.mark.parametrize(
     ("options", "how"),
     [
-        ([], {"engine": "local", "address": None, "cpus": 1, "gpus": None}),
-        (["--engine", "ray"], {"engine": "ray", "address": None, "cpus": 1, "gpus": None}),
+        ([], Engine()),
+        (["--engine", "ray"], Engine("ray", address=None, cpus=1, gpus=None)),
         (
             ["--engine", "ray", "--address", "auto", "--cpus-per-run", 4, "--gpus-per-run", 0.5],
-            {"engine": "ray", "address": "auto", "cpus": 4, "gpus": 0.5},
+            Engine("ray", address="auto", cpus=4, gpus=0.5),
         ),
     ],
 )

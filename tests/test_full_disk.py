@@ -85,7 +85,9 @@ def test_a_full_disk_while_a_run_is_made_leaves_none(here):
 
 
 #: The files that an epoch and the end of a run write.
-@pytest.mark.parametrize("name", ["last-0001.npz", "best.keras", "history.png", "metrics.json"])
+@pytest.mark.parametrize(
+    "name", ["last-0001.npz", "best-0001.keras", "best.keras", "history.png", "metrics.json"]
+)
 def test_a_full_disk_while_training(here, monkeypatch, name):
     """The run goes on from the last epoch that was saved whole."""
     from fertools import files
@@ -119,7 +121,7 @@ def test_a_full_disk_under_a_sweep(here, monkeypatch):
     """What failed cannot even be noted; that ends the sweep, and the same command continues."""
     from fertools.cli import sweep
 
-    def train_all(jobs, **_):
+    def train_all(jobs, engine):
         for name in jobs:
             with full_disk():
                 yield name, "the disk is full"

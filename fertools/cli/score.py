@@ -22,7 +22,8 @@ from fertools.cli.common import (
     views_option,
 )
 from fertools.cli.photos import detector_option, min_confidence_option
-from fertools.scoring import ENGINES, Scoring, score
+from fertools.cluster import ENGINES
+from fertools.scoring import Scoring, score
 
 #: Seconds between two lines of progress where there is no terminal.
 PACE = 30.0

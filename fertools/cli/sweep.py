@@ -24,7 +24,7 @@ from fertools.errors import ConfigError
 from fertools.training import TrainConfig
 from fertools.training.comparison import compare
 from fertools.training.run import seed_folder, seeded
-from fertools.training.spread import Job
+from fertools.training.spread import Engine, Job
 from fertools.training.sweep import Sweep, grid
 
 
@@ -58,7 +58,7 @@ def command(
     other_data: bool,
     recipe: str | None,
     seeds: int | None,
-    engine: dict[str, Any],
+    engine: Engine,
     tensorboard: bool,
     as_json: bool,
     **options: Any,
@@ -81,7 +81,7 @@ def command(
         for name in waiting
     }
     try:
-        for name, failure in train_all(jobs, **engine):
+        for name, failure in train_all(jobs, engine):
             sweep.note(name, failure)
             if failure:
                 failed.append(name)

@@ -13,17 +13,17 @@ import click
 
 from fertools import data
 from fertools.cli.common import RUNS, default_source, emit, json_option, suggest_export, talk
+from fertools.cluster import ENGINES
 from fertools.errors import ConfigError, FertoolsError, RunError, WriteError
 from fertools.models import IMAGENET, find
 from fertools.training import RECIPES, DistillConfig, Run, TrainConfig, recipe
 from fertools.training.config import idle_options
 from fertools.training.options import options_of
 from fertools.training.run import SeedSummary, open_runs, seed_folder, seeded
-from fertools.training.spread import End, Job, Train, here, on_ray
+from fertools.training.spread import HERE, End, Engine, Job, Train, here, on_ray
 
 if TYPE_CHECKING:
     from fertools.backend import Device
-    from fertools.training import DistillConfig
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -85,10 +85,6 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-#: Where several runs can be trained; the first is the default.
-ENGINES = ("local", "ray")
-HERE: Mapping[str, Any] = {"engine": ENGINES[0], "address": None, "cpus": 1, "gpus": None}
-
 data_option = click.option(
     "--data", "source", metavar="SRC", help="Data set.  [default: $FERTOOLS_DATA, else synthetic]"
 )
@@ -112,8 +108,7 @@ def engine_options(function: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         if engine == "local" and (address or cpus or gpus is not None):
             raise click.UsageError("--address, --cpus-per-run and --gpus-per-run go with --engine ray.")
-        how = {"engine": engine, "address": address, "cpus": cpus or 1, "gpus": gpus}
-        function(*args, engine=how, **options)
+        function(*args, engine=Engine(engine, address, cpus or 1, gpus), **options)
 
     for option in (
         click.option(
@@ -146,14 +141,9 @@ def engine_options(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def train_all(
-    jobs: Mapping[str, Job], *, engine: str, address: str | None, cpus: int, gpus: float | None
-) -> Iterator[End]:
+def train_all(jobs: Mapping[str, Job], engine: Engine) -> Iterator[End]:
     """Complete ``jobs`` and report their progress; returns how each ended."""
-    if engine == "ray":
-        ends = on_ray(jobs, address=address, cpus=cpus, gpus=gpus)
-    else:
-        ends = here(jobs, _with_progress)
+    ends = on_ray(jobs, engine) if engine.name == "ray" else here(jobs, _with_progress)
     for name, failure in ends:
         talk(f"{name}: {failure or _best_epoch(Run(jobs[name].path))}")
         yield name, failure
@@ -207,7 +197,7 @@ def start_runs(
     distillation: DistillConfig | None = None,
     teachers: Sequence[Path] = (),
     other_data: bool = False,
-    engine: Mapping[str, Any] = HERE,
+    engine: Engine = HERE,
     tensorboard: bool,
     as_json: bool,
 ) -> None:
@@ -255,7 +245,7 @@ def resume_runs(
     path: Path,
     source: str | None,
     *,
-    engine: Mapping[str, Any] = HERE,
+    engine: Engine,
     tensorboard: bool,
     as_json: bool,
 ) -> None:
@@ -288,7 +278,7 @@ def _train(
     source: str,
     dataset: data.Dataset,
     device: Device,
-    engine: Mapping[str, Any],
+    engine: Engine,
     *,
     tensorboard: bool,
     as_json: bool,
@@ -300,7 +290,7 @@ def _train(
     for run in runs:
         if run.finished:
             talk(f"Run: {run.path}, finished before")
-    if engine["engine"] == "ray":
+    if engine.name == "ray":
         _train_on_ray(path, waiting, source, engine, tensorboard)
         waiting = []
     failed = 0
@@ -343,9 +333,7 @@ def _train(
         click.echo("\n".join(str(run.path) for run in runs))
 
 
-def _train_on_ray(
-    path: Path, runs: Sequence[Run], source: str, engine: Mapping[str, Any], tensorboard: bool
-) -> None:
+def _train_on_ray(path: Path, runs: Sequence[Run], source: str, engine: Engine, tensorboard: bool) -> None:
     """Train ``runs``, which are in ``path``, side by side.
 
     Raises:
@@ -353,7 +341,7 @@ def _train_on_ray(
     """
     jobs = {run.name: Job(run.path, run.config, source, tensorboard=tensorboard) for run in runs}
     try:
-        failures = {name: failure for name, failure in train_all(jobs, **engine) if failure}
+        failures = {name: failure for name, failure in train_all(jobs, engine) if failure}
     except KeyboardInterrupt:
         talk(f"Interrupted; continue with: fertools train --resume {shlex.quote(str(path))} --engine ray")
         raise SystemExit(130) from None
@@ -377,7 +365,7 @@ def command(
     other_data: bool,
     recipe: str | None,
     seeds: int | None,
-    engine: dict[str, Any],
+    engine: Engine,
     tensorboard: bool,
     as_json: bool,
     **options: Any,

@@ -8,6 +8,6 @@
 """
 
 from fertools.scoring.output import Summary
-from fertools.scoring.scoring import ENGINES, Progress, Scoring, score
+from fertools.scoring.scoring import Progress, Scoring, score
 
-__all__ = ["ENGINES", "Progress", "Scoring", "Summary", "score"]
+__all__ = ["Progress", "Scoring", "Summary", "score"]

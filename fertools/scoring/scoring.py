@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fertools.cluster import connected
+from fertools.cluster import ENGINES, connected
 from fertools.errors import ConfigError, FertoolsError, ImageError
 from fertools.evaluation.measurement import in_batches
 from fertools.files import file_facts
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fertools.faces import FaceFinder
 
 #: Where to compute.
-ENGINES: Final = ("local", "ray")
 
 #: Faces per run of the network.
 BATCH: Final = 64

@@ -23,6 +23,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,7 @@ from fertools.contract import (
 )
 from fertools.errors import ConfigError, RunError, WriteError
 from fertools.evaluation import is_run
-from fertools.files import TEMPORARY, replacing, replacing_folder, write_json
+from fertools.files import TEMPORARY, replacing, replacing_folder, telling, write_json
 from fertools.reading import read_text
 from fertools.training.config import TrainConfig
 
@@ -305,7 +306,8 @@ class Run:
         """Make the candidate of a committed epoch the best network; others are of epochs that were lost."""
         for file in self.path.glob("best-*.keras"):
             if history and file == self.candidate(best_epoch(history).epoch):
-                file.replace(self.best)
+                with telling(self.best):
+                    os.replace(file, self.best)
             else:
                 file.unlink()
 

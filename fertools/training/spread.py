@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from fertools import data
-from fertools.cluster import connected
+from fertools.cluster import ENGINES, connected
 from fertools.data.source import lasting
 from fertools.errors import FertoolsError, WriteError
 from fertools.evaluation import is_run
@@ -88,7 +88,28 @@ def here(jobs: Mapping[str, Job], train: Callable[[Job], Train]) -> Iterator[End
             yield name, None
 
 
-def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: float | None) -> Iterator[End]:
+@dataclass(frozen=True)
+class Engine:
+    """Where several runs are trained.
+
+    Attributes:
+        name: one of ``ENGINES``; the other fields are for "ray".
+        address: as ``fertools.cluster.connected`` takes it.
+        cpus: that each run reserves.
+        gpus: that each run reserves; None is one where the cluster has any and the run may use it.
+    """
+
+    name: str = ENGINES[0]
+    address: str | None = None
+    cpus: int = 1
+    gpus: float | None = None
+
+
+#: On this machine.
+HERE: Final = Engine()
+
+
+def on_ray(jobs: Mapping[str, Job], engine: Engine) -> Iterator[End]:
     """Complete all jobs on a Ray cluster, in the order that they end; one that fails stops no other.
 
     All machines must have the folders and the data at the same paths, and fertools installed. A task whose
@@ -96,18 +117,16 @@ def on_ray(jobs: Mapping[str, Job], *, address: str | None, cpus: int, gpus: flo
 
     Arguments:
         jobs: name -> job.
-        address: as ``fertools.cluster.connected`` takes it.
-        cpus: that each run reserves.
-        gpus: that each run reserves; None is one where the cluster has any and the run may use it.
+        engine: the cluster, and what each run reserves.
     """
-    with connected(address) as ray:
+    with connected(engine.address) as ray:
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0
         task = ray.remote(_complete_in_task)
         names = {}
         for name, job in jobs.items():
-            wanted = float(has_gpus and job.config.device != "cpu") if gpus is None else gpus
-            options = {"num_cpus": cpus, "num_gpus": wanted, "max_retries": RETRIES}
-            names[task.options(**options).remote(job.absolute(), cpus)] = name
+            gpus = float(has_gpus and job.config.device != "cpu") if engine.gpus is None else engine.gpus
+            options = {"num_cpus": engine.cpus, "num_gpus": gpus, "max_retries": RETRIES}
+            names[task.options(**options).remote(job.absolute(), engine.cpus)] = name
         while names:
             (done,), _ = ray.wait([*names], num_returns=1)
             name = names.pop(done)
