@@ -242,6 +242,38 @@ def test_a_labelled_folder_tells_the_truth(here, model, faces):
     }
 
 
+def test_folders_of_classes_tell_the_truth(here, model, faces):
+    for row, (image, label) in enumerate(zip(faces.images, faces.labels, strict=True)):
+        path = here / "faces" / LABELS[label].lower() / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    summary = score("faces", here / "out", Scoring(model))
+    table = rows(here / "out")
+    for row in table:
+        assert (row["split"], row["truth"].lower()) == (None, Path(row["path"]).parent.name)
+    right = [row["truth"] == row["label"] for row in table]
+    assert summary.accuracy == {"": {"rows": 90, "value": sum(right) / 90}}
+
+
+@pytest.mark.parametrize("names", [("happy", "others"), ("1", "2"), ("happy", "2")])
+def test_other_folders_tell_no_truth(here, model, faces, names):
+    """Numbers may be anything."""
+    for name in names:
+        (here / "seen" / name).mkdir(parents=True)
+        Image.fromarray(faces.images[0]).save(here / "seen" / name / "a.png")
+    assert score("seen", here / "out", Scoring(model)).accuracy == {}
+
+
+def test_parts_without_the_classes_are_not_gone_on_with(here, model, faces, monkeypatch):
+    (here / "faces" / "happy").mkdir(parents=True)
+    Image.fromarray(faces.images[0]).save(here / "faces" / "happy" / "a.png")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(sources.image_folder, "has_only_classes", lambda folder: False)
+        score("faces", here / "out", Scoring(model))
+    with pytest.raises(DataError, match="begun with another source"):
+        score("faces", here / "out", Scoring(model))
+
+
 def encoded(image):
     from io import BytesIO
 

@@ -24,8 +24,9 @@ seed_option = click.option(
 def command() -> None:
     """Inspect, preview, convert and make data sets of labelled faces.
 
-    SRC is fer2013.csv or icml_face_data.csv, an .npz file, a pair of .npy files, a folder with train/ and
-    test/ folders of images, or "synthetic" for drawn faces.
+    SRC is fer2013.csv or icml_face_data.csv, an .npz file, a pair of .npy files, a folder of images in
+    folders named by class (happy/, sad/ ..., perhaps within train/ and test/), or "synthetic" for drawn
+    faces.
     """
 
 

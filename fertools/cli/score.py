@@ -85,7 +85,8 @@ def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
     SRC is a data set, a folder of pictures, a list of them (.txt or .lst, one path per line), a Parquet file
     with a column of images, or a folder of such files. Each image becomes a row: path, box, label,
     probabilities, the model and its digest; an unreadable picture becomes a row with its error. Prints
-    counts, and the accuracy where the labels are known. If interrupted or killed, the same command continues.
+    counts, and the accuracy where the labels are known, as in folders called happy/, sad/ and so on. If
+    interrupted or killed, the same command continues.
     """
     if options["engine"] == "local" and (options["address"] or options["actors"]):
         raise click.UsageError("--address and --actors go with --engine ray.")

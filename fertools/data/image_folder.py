@@ -1,15 +1,20 @@
-"""Folders of image files: ``train/happy/1.png``. Names tell split and class, never alphabetical positions."""
+"""Folders of image files: ``train/happy/1.png``, or ``happy/1.png`` without splits.
+
+Names tell split and class, never alphabetical positions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Final
 
 import numpy as np
 
 from fertools.contract import IMAGE_SIZE, LABELS
-from fertools.data.dataset import SPLITS, Dataset
+from fertools.data.dataset import SPLITS, Bytes, Dataset
+from fertools.data.partition import with_drawn_test
 from fertools.errors import DataError, ImageError
 
 #: Accepted folder names in lower case -> usage code.
@@ -22,6 +27,9 @@ CLASS_NAMES: Final = (
     | {str(label): label for label in range(len(LABELS))}
 )
 
+#: What a path tells: split and class, as in ``SPLITS`` and ``LABELS``, None where they are unknown.
+Truth = Callable[[PurePath], tuple[str | None, str | None]]
+
 #: Files that operating systems leave behind; these and hidden files are ignored.
 _LITTER: Final = ("thumbs.db", "desktop.ini")
 
@@ -29,17 +37,37 @@ _LITTER: Final = ("thumbs.db", "desktop.ini")
 _ROW_DIGITS: Final = 8
 
 
-def recognises(folder: Path) -> bool:
+def has_splits(folder: Path) -> bool:
     """Whether the folder holds a ``train`` or ``test`` folder."""
     return any(path.name.lower() in ("train", "test") and path.is_dir() for path in folder.iterdir())
 
 
-def truth(file: PurePath) -> tuple[str, str] | None:
+def has_classes(folder: Path) -> bool:
+    """Whether the folder holds a folder named after a class."""
+    return any(path.name.lower() in CLASS_NAMES and path.is_dir() for path in folder.iterdir())
+
+
+def has_only_classes(folder: Path) -> bool:
+    """Whether the folder holds folders named after classes, by words, and no other folders.
+
+    Digits do not count: where nobody has said that folders are classes, they may number anything.
+    """
+    return has_classes(folder) and all(
+        path.name.lower() in CLASS_NAMES and not path.name.isdecimal() for path in _folders(folder)
+    )
+
+
+def truth_by_split(file: PurePath) -> tuple[str | None, str | None]:
     """Return split and class of a path such as ``train/happy/1.png``, as in ``SPLITS`` and ``LABELS``."""
-    parts = [part.lower() for part in file.parts[-3:-1]]
-    if len(parts) < 2 or parts[0] not in SPLIT_NAMES or parts[1] not in CLASS_NAMES:
-        return None
-    return SPLITS[SPLIT_NAMES[parts[0]]], LABELS[CLASS_NAMES[parts[1]]]
+    split = SPLIT_NAMES.get(file.parent.parent.name.lower())
+    _, label = truth_by_class(file)
+    return (None, None) if split is None or label is None else (SPLITS[split], label)
+
+
+def truth_by_class(file: PurePath) -> tuple[None, str | None]:
+    """Return None and the class of a path such as ``happy/1.png``, as in ``LABELS``."""
+    label = CLASS_NAMES.get(file.parent.name.lower())
+    return None, None if label is None else LABELS[label]
 
 
 def holds_only_splits(folder: Path) -> bool:
@@ -49,19 +77,22 @@ def holds_only_splits(folder: Path) -> bool:
     )
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, seed: int) -> Dataset:
     """Read all images, of any size and mode, as 48x48 grey.
 
     Folders written by ``write`` are read in the order given by the file names; others by split, class and
-    file name.
+    file name. Folders of classes without splits are split 80/20 into train and test, drawn with the seed;
+    their images are in the order of a digest of their pixels, so no file's name or date changes the split.
 
     Raises:
         DataError: a folder's name is no split or class, a file is not a readable image, there are no
-            images, or a split is there under two names.
+            images, a split is there under two names, classes are beside splits, or one without splits is
+            empty.
     """
     from fertools.runtime.preprocessing import to_face
 
-    found = list(_files(folder))
+    splits = split_folders(folder)
+    found = list(_in_splits(splits) if splits else _in_classes(folder))
     if not found:
         raise DataError(
             f"{folder}: its train/ and test/ folders hold no images; put them in folders by class"
@@ -75,9 +106,12 @@ def read(folder: Path) -> Dataset:
             images[row] = to_face(path)
         except ImageError as error:
             raise DataError(f"{error}; replace or remove the file") from error
-    usage = np.array([usage for usage, _, _ in found], dtype=np.uint8)
-    labels = np.array([label for _, label, _ in found], dtype=np.uint8)
-    return Dataset(folder.resolve().name, images, labels, usage)
+    name, labels = folder.resolve().name, np.array([label for _, label, _ in found], dtype=np.uint8)
+    if splits:
+        usage = np.array([usage for usage, _, _ in found], dtype=np.uint8)
+        return Dataset(name, images, labels, usage)
+    order = _by_content(images, labels)
+    return with_drawn_test(name, images[order], labels[order], seed)
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -93,22 +127,60 @@ def write(dataset: Dataset, folder: Path) -> None:
                 Image.fromarray(dataset.images[row]).save(folder / split / name / f"{row:0{_ROW_DIGITS}}.png")
 
 
-def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
+def split_folders(folder: Path) -> list[Path]:
+    """Return the folders named after splits; none where classes are not in splits.
+
+    Raises:
+        DataError: another folder is beside them.
+    """
+    folders = _folders(folder)
+    splits = [path for path in folders if path.name.lower() in SPLIT_NAMES]
+    if splits and len(splits) < len(folders):
+        other = next(path for path in folders if path not in splits)
+        raise DataError(
+            f"{folder}: holds {splits[0].name}/ beside {other.name}/; put all classes into splits, whose"
+            f" names are, in any case: {', '.join(SPLIT_NAMES)}"
+        )
+    return splits
+
+
+def _in_splits(splits: list[Path]) -> Iterator[tuple[int, int, Path]]:
     """Usage code, label and path of every file, in no order."""
     seen: dict[int, Path] = {}
-    for split in visible(folder):
-        if not split.is_dir():
-            continue  # licences and the like may be beside the splits
-        usage = _code(split, SPLIT_NAMES)
+    for split in splits:
+        usage = SPLIT_NAMES[split.name.lower()]
         if usage in seen:
-            raise DataError(f"{folder}: {seen[usage].name}/ and {split.name}/ are the same split; keep one")
+            raise DataError(
+                f"{split.parent}: {seen[usage].name}/ and {split.name}/ are the same split; keep one"
+            )
         seen[usage] = split
         for kind in visible(split):
-            label = _code(kind, CLASS_NAMES)
+            label = _label(kind)
             if not kind.is_dir():
                 raise DataError(f"{kind}: not a folder; a split holds folders named after classes")
             for path in visible(kind):
                 yield usage, label, path
+
+
+def _in_classes(folder: Path) -> Iterator[tuple[int, int, Path]]:
+    """0, label and path of every file, in no order: without splits, all may be trained on as yet."""
+    for kind in _folders(folder):
+        label, paths = _label(kind), list(visible(kind))
+        if not paths:
+            raise DataError(f"{kind}: holds no images; put some in, or remove the folder")
+        for path in paths:
+            yield 0, label, path
+
+
+def _by_content(images: Bytes, labels: Bytes) -> list[int]:
+    """Return the rows in the order of a digest of the pixels; of copies, the first class comes first."""
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    return sorted(range(len(labels)), key=lambda row: (digests[row], labels[row]))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, by name; licences and the like may be beside them."""
+    return sorted(path for path in visible(folder) if path.is_dir())
 
 
 def visible(folder: Path) -> Iterator[Path]:
@@ -118,7 +190,7 @@ def visible(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _code(folder: Path, names: dict[str, int]) -> int:
-    if folder.name.lower() not in names:
-        raise DataError(f"{folder}: unknown folder name; accepted, in any case: {', '.join(names)}")
-    return names[folder.name.lower()]
+def _label(folder: Path) -> int:
+    if folder.name.lower() not in CLASS_NAMES:
+        raise DataError(f"{folder}: unknown folder name; accepted, in any case: {', '.join(CLASS_NAMES)}")
+    return CLASS_NAMES[folder.name.lower()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +31,8 @@ _OTHER_FILES: Final = (".npy", ".png", ".jpg", ".jpeg", ".zip", ".parquet")
 _CSV_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
 
 _ACCEPTED: Final = (
-    "fer2013.csv or icml_face_data.csv, an .npz file, a pair of .npy files, a folder with train/ and test/ "
-    "folders of images, a folder that holds one of these, or 'synthetic'"
+    "fer2013.csv or icml_face_data.csv, an .npz file, a pair of .npy files, images in folders named by class "
+    "(happy/ ..., perhaps within train/ and test/), a folder that holds one of these, or 'synthetic'"
 )
 
 
@@ -49,14 +50,15 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
             * a CSV file with columns ``emotion``, ``pixels``, ``Usage``;
             * an .npz file with arrays ``images``, ``labels``, ``usage``;
             * a folder with ``train/``, ``test/`` and, if any, ``valid/`` of folders named after classes;
+            * a folder of folders named after classes, without splits;
             * one of two .npy files, images and labels, or the folder that holds them;
             * a folder that holds one such CSV or .npz file.
 
         seed: draws the synthetic faces, and an 80/20 train and test split where a source has none (.npy
-            files; CSV and .npz files without usage). ``notes`` says so.
+            files; CSV and .npz files without usage; folders of classes). ``notes`` says so.
 
     Raises:
-        DataError: the source does not exist, is none of these, or is damaged.
+        DataError: the source does not exist, is none of these, is two of these, or is damaged.
     """
     if source == synthetic.NAME:
         return synthetic.generate(seed=seed)
@@ -65,8 +67,15 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
     path = Path(source)
     try:
         if path.is_dir():
-            if image_folder.recognises(path):
-                return image_folder.read(path)
+            if image_folder.has_splits(path):
+                return image_folder.read(path, seed)
+            if image_folder.has_classes(path):
+                if beside := data_file(path):
+                    raise DataError(
+                        f"{path}: holds a data set ({beside}) and folders named by class; name the data"
+                        " set's file, or put the folders into one of their own"
+                    )
+                return image_folder.read(path, seed)
             path = _only_file(path)
         elif not path.exists():
             raise DataError(f"{path}: no such file or folder; give {_ACCEPTED}")
@@ -124,6 +133,25 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
                 )
             with files.replacing_folder(path) as temporary:
                 image_folder.write(dataset, temporary)
+
+
+def data_file(folder: Path) -> str | None:
+    """Return the name of a data set among the files of a folder of pictures; None if there is none.
+
+    A table beside pictures is often a list of them, so only one that can be read counts.
+    """
+    found = (each for each in folder.iterdir() if not each.name.startswith("."))
+    held = sorted(each for each in found if each.suffix.lower() in _READERS)
+    tables = [each for each in held if each.suffix.lower() != ".npy"]
+    for path in tables:
+        with suppress(DataError, OSError):
+            _READERS[path.suffix.lower()](path, 0)
+            return path.name
+    if tables != held:
+        with suppress(DataError, OSError):
+            npy_pair.read(folder, 0)
+            return "a pair of .npy files"
+    return None
 
 
 def _only_file(folder: Path) -> Path:

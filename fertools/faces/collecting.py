@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fertools.contract import LABELS
 from fertools.data.dataset import Dataset
-from fertools.data.image_folder import CLASS_NAMES, SPLIT_NAMES, visible
+from fertools.data.image_folder import CLASS_NAMES, SPLIT_NAMES, split_folders, visible
 from fertools.data.partition import with_drawn_test
 from fertools.errors import DataError, ImageError
 from fertools.faces.finder import FaceFinder
@@ -128,13 +128,7 @@ def _photos(folder: Path) -> Iterator[tuple[Path, int, int | None]]:
     """Return all photos below the folder with label and usage code; no code without folders of splits."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    tops = [path for path in visible(folder) if path.is_dir()]
-    splits = [path for path in tops if path.name.lower() in SPLIT_NAMES]
-    if splits and len(splits) < len(tops):
-        other = next(path for path in tops if path not in splits)
-        raise DataError(
-            f"{folder}: holds {splits[0].name}/ beside {other.name}/; put all classes into splits"
-        )
+    splits = split_folders(folder)
     for split in splits or [folder]:
         usage = SPLIT_NAMES[split.name.lower()] if splits else None
         for kind in visible(split):

@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final, Protocol
@@ -21,6 +20,7 @@ import numpy as np
 from fertools import data
 from fertools.contract import IMAGE_SIZE, LABELS
 from fertools.data import SPLITS, Dataset, image_folder
+from fertools.data.source import data_file
 from fertools.errors import ConfigError, DataError, MissingExtraError
 from fertools.files import replacing
 from fertools.reading import PICTURES, reason
@@ -105,9 +105,9 @@ class PictureSource:
         separator: between two paths.
         size: number of paths per piece.
         offsets: where the pieces begin in the file.
-        labelled: whether the paths contain split and class, as ``train/happy/1.png`` does.
+        truth: returns split and class of a path, each None where it is unknown; None if no path tells them.
         digest: of the list, and of the base if a path is relative; for a folder of the list and the sizes
-            and times of its files.
+            and times of its files, and of whether its folders tell the classes.
     """
 
     listing: Path
@@ -115,7 +115,7 @@ class PictureSource:
     separator: bytes
     size: int
     offsets: tuple[int, ...]
-    labelled: bool
+    truth: image_folder.Truth | None
     digest: str
 
     @property
@@ -129,8 +129,7 @@ class PictureSource:
             file.seek(self.offsets[piece])
             for _, (_, path) in zip(range(self.size), _entries(file, self.separator), strict=False):
                 name = os.fsdecode(path)
-                told = image_folder.truth(PurePath(name)) if self.labelled else None
-                split, label = told or (None, None)
+                split, label = self.truth(PurePath(name)) if self.truth else (None, None)
                 yield Item(name, None, str(self.folder / name), label, split)
 
 
@@ -213,7 +212,7 @@ def open_source(
             raise ConfigError(f"{source}: not a Parquet file, and only these have columns to name")
         if path.is_file() and path.suffix.lower() in LISTS:
             return _list(source, path)
-        if path.is_dir() and (image_folder.recognises(path) or _has_pictures(source, path)):
+        if path.is_dir() and (image_folder.has_splits(path) or _has_pictures(source, path)):
             return _folder(source, path, listing, renew)
     except OSError as error:
         raise _unreadable(source, error) from error
@@ -249,7 +248,7 @@ def _list(source: str, path: Path) -> PictureSource:
         if any(not os.path.isabs(name) for _, name in _entries(file, separator)):
             # From another folder, relative paths are other pictures.
             digest.update(b"\0%b" % os.fsencode(start))
-    return PictureSource(path.absolute(), start, separator, PIECE, offsets, False, digest.hexdigest())
+    return PictureSource(path.absolute(), start, separator, PIECE, offsets, None, digest.hexdigest())
 
 
 def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSource:
@@ -274,8 +273,13 @@ def _folder(source: str, folder: Path, listing: Path, renew: bool) -> PictureSou
     offsets = _offsets(listing, b"\0")
     if not offsets:
         raise DataError(f"{source}: there are no image files in this folder")
-    labelled = image_folder.recognises(folder)
-    return PictureSource(listing.absolute(), Path.cwd(), b"\0", PIECE, offsets, labelled, digest.hexdigest())
+    truth: image_folder.Truth | None = None
+    if image_folder.has_splits(folder):
+        truth = image_folder.truth_by_split
+    elif image_folder.has_only_classes(folder):
+        truth = image_folder.truth_by_class
+        digest.update(b"\0classes")  # earlier versions wrote parts without them
+    return PictureSource(listing.absolute(), Path.cwd(), b"\0", PIECE, offsets, truth, digest.hexdigest())
 
 
 def _pictures(folder: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result | None]]:
@@ -311,28 +315,12 @@ def _has_pictures(source: str, folder: Path) -> bool:
     picture, _ = next(_pictures(folder), (None, None))
     if picture is None:
         return False
-    if beside := _data_set(folder):
+    if beside := data_file(folder):
         raise DataError(
             f"{source}: holds a data set ({beside}) and pictures ({os.path.relpath(picture, folder)}); name"
             " the data set's file, or the pictures by a folder of their own or a list"
         )
     return True
-
-
-def _data_set(folder: Path) -> str | None:
-    """Return the name of a data set among the files of a folder; None if there is none.
-
-    A table beside pictures is often a list of them, so only one that can be read counts.
-    """
-    found = (each for each in folder.iterdir() if not each.name.startswith("."))
-    files = sorted(each for each in found if each.suffix.lower() in (".csv", ".npz", ".npy"))
-    tables = [each for each in files if each.suffix.lower() != ".npy"]
-    # .npy files are a data set in pairs, which their folder stands for.
-    for path in tables + [folder] * (tables != files):
-        with suppress(DataError):
-            data.read(path)
-            return path.name if path != folder else "a pair of .npy files"
-    return None
 
 
 def _entries(file: Any, separator: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,3 +1,4 @@
+import os
 import zipfile
 
 import numpy as np
@@ -6,6 +7,7 @@ from data_checks import same
 from PIL import Image
 
 from fertools import data
+from fertools.contract import LABELS
 from fertools.errors import DataError
 
 
@@ -33,7 +35,8 @@ def test_class_folders_go_by_name_not_by_place(tmp_path):
     ("bad", "message"),
     [
         ("train/joyful/a.png", "unknown folder name; accepted.*angry.*happiness"),
-        ("dev/happy/a.png", "unknown folder name; accepted.*train.*validation"),
+        ("dev/happy/a.png", "holds train/ beside dev/; .*train, validation"),
+        ("sad/a.png", "holds train/ beside sad/; put all classes into splits"),
         ("val/happy/a.png", "same split"),
         ("train/a.png", "unknown folder name"),
         ("train/happy/a.txt", "not an image file"),
@@ -46,6 +49,94 @@ def test_folder_faults_are_named(bad, message, tmp_path):
     picture((tmp_path / bad).with_suffix(".png"), 1)
     (tmp_path / bad).write_bytes(b"" if "empty" in bad else b"no picture")
     with pytest.raises(DataError, match=message):
+        data.read(tmp_path)
+
+
+def by_class(folder, faces, name="{:03}.png"):
+    """Write images into folders named by class, without splits."""
+    for row, (image, label) in enumerate(zip(faces.images, faces.labels, strict=True)):
+        path = folder / LABELS[label].lower() / name.format(row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def test_class_folders_without_splits(tmp_path, small):
+    by_class(tmp_path / "mine", small)
+    (tmp_path / "mine" / "README.txt").touch()
+    dataset = data.read(tmp_path / "mine", seed=3)
+    pairs = {(image.tobytes(), label) for image, label in zip(small.images, small.labels, strict=True)}
+    assert {
+        (image.tobytes(), label) for image, label in zip(dataset.images, dataset.labels, strict=True)
+    } == pairs
+    assert (dataset.name, len(dataset)) == ("mine", len(small))
+    assert dataset.notes == ("test: 20% of the images drawn, stratified, seed 3",)
+    assert set(dataset.split("test").labels) == set(range(7))
+    assert dataset.fingerprint != data.read(tmp_path / "mine", seed=4).fingerprint
+    loaded = data.load(tmp_path / "mine")
+    assert len(loaded.notes) == 2
+    assert all(len(loaded.split(name)) for name in data.SPLITS)
+
+
+def test_the_split_of_class_folders_depends_on_the_images_alone(tmp_path, small):
+    """Not on the names, dates or order of files, nor on how a class is spelled."""
+    by_class(tmp_path / "a", small)
+    backwards = data.Dataset("b", small.images[::-1], small.labels[::-1], small.usage[::-1])
+    by_class(tmp_path / "b", backwards, "{:08}.bmp")
+    (tmp_path / "b" / "happy").rename(tmp_path / "b" / "3")
+    for file in (tmp_path / "b" / "sad").iterdir():
+        os.utime(file, (0, 0))
+    assert same(data.load(tmp_path / "b"), data.load(tmp_path / "a"))
+
+
+def test_copies_in_class_folders_stay_on_one_side(tmp_path, small):
+    """Whatever their classes."""
+    other = data.Dataset("other", small.images, (small.labels + 1) % 7, small.usage)
+    by_class(tmp_path, small, "a{}.png")
+    by_class(tmp_path, small, "b{}.png")
+    by_class(tmp_path, other, "c{}.png")
+    loaded = data.load(tmp_path)
+    assert len(loaded) == 3 * len(small)
+    sides = {}
+    for image, usage in zip(loaded.images, loaded.usage, strict=True):
+        assert sides.setdefault(image.tobytes(), usage) == usage
+
+
+def test_classes_may_be_missing(tmp_path):
+    for row in range(5):
+        picture(tmp_path / "happy" / f"{row}.png", row)
+        picture(tmp_path / "sad" / f"{row}.png", 100 + row)
+    assert np.bincount(data.read(tmp_path).labels, minlength=7).tolist() == [0, 0, 0, 5, 5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("contempt/a.png", r"contempt: unknown folder name; accepted.*angry.*happiness"),
+        ("test/happy/a.png", r"holds test/ beside happy/; put all classes into splits"),
+        ("valid/happy/a.png", r"holds valid/ beside happy/; put all classes into splits"),
+        ("sad/.DS_Store", r"sad: holds no images; put some in, or remove the folder"),
+        ("happy/a.txt", r"a\.txt: not an image file"),
+        ("happy/more/a.png", r"happy/more: is a folder, not an image file"),
+    ],
+)
+def test_faults_of_class_folders_are_named(bad, message, tmp_path):
+    picture(tmp_path / "happy" / "fine.png", 1)
+    (tmp_path / bad).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / bad).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=message):
+        data.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.npz", "a pair of .npy files"])
+def test_a_data_set_beside_class_folders_is_not_guessed_about(name, tmp_path, small):
+    by_class(tmp_path, small)
+    (tmp_path / "labels.csv").write_text("file,emotion\n000.png,happy\n")  # no data set
+    assert len(data.read(tmp_path)) == len(small)
+    if name.startswith("mine"):
+        data.write(small, tmp_path / name)
+    else:
+        pair(tmp_path, small.images, small.labels)
+    with pytest.raises(DataError, match=rf"holds a data set \({name}\) and folders named by class; name"):
         data.read(tmp_path)
 
 
