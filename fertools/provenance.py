@@ -113,14 +113,14 @@ def _of_run(facts: Any, folder: Path) -> list[str]:
 
 
 def _of_export(report: Any, folder: Path) -> list[str]:
-    """Return the commands of its run or its members, and the one that makes an export of this name."""
+    """Return the commands of what it was made of, and the one that makes an export of this name."""
     training, weights = report["training"], report["model"]["weights_sha256"]
     words = [*_export_words(training), "--out", label(folder)]
     return [*training["commands"], _commented(words, f"weights {weights[:DIGITS]}")]
 
 
 def export_command(training: Mapping[str, Any]) -> str:
-    """Return the command that makes an export from its run or its members, according to its report.
+    """Return the command that makes an export from what it was made of, according to its report.
 
     Other options do not change its network.
     """
@@ -128,7 +128,9 @@ def export_command(training: Mapping[str, Any]) -> str:
 
 
 def _export_words(training: Mapping[str, Any]) -> list[str]:
-    if members := training.get("members"):
+    if export := training.get("export"):
+        words = ["export", export]
+    elif members := training.get("members"):
         words = ["ensemble", *(member["name"] for member in members)]
         if len({member["weight"] for member in members}) > 1:
             words += ["--weights", ",".join(f"{member['weight']:g}" for member in members)]

@@ -169,6 +169,17 @@ def test_evaluated_and_verified_like_one(exported, small_run):
         assert outcome.exit_code == 0, outcome.output
 
 
+def test_exported_again(exported, small_run, tmp_path):
+    folder, _ = exported
+    words = [folder, "--data", small_run.with_suffix(".npz"), "--out", tmp_path / "again"]
+    outcome = CliRunner().invoke(main, ["export", *map(str, words)])
+    assert outcome.exit_code == 0, outcome.output
+    card = (tmp_path / "again" / "MODEL_CARD.md").read_text()
+    assert "Each member's logits are divided by its own temperature" in card
+    assert "\nfertools ensemble small other --weights 3,1 --data SRC --out both  # weights " in card
+    assert "\nfertools export both --data SRC\n" in card
+
+
 def test_members_from_seeds_and_exports(small_run, small_export, tmp_path):
     for seed in (0, 1):
         shutil.copytree(small_run, tmp_path / "all" / f"seed-{seed}")

@@ -144,6 +144,9 @@ def test_missing_models(tmp_path):
         Predictor(tmp_path / "missing")
     with pytest.raises(ModelError, match="holds neither"):
         Predictor(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"of Keras")
+    with pytest.raises(ModelError, match=r"model\.keras: a Keras file: pass the \.onnx or \.ort file beside"):
+        Predictor(tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize(

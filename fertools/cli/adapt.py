@@ -11,8 +11,8 @@ import click
 
 from fertools import data
 from fertools.cli.common import RUNS, emit, json_option, suggest_export, talk
-from fertools.errors import ConfigError, ModelError, RunError
-from fertools.runtime.location import SHIPPED, shipped_model
+from fertools.errors import ConfigError, RunError
+from fertools.runtime.location import SHIPPED, locate
 from fertools.training import Run
 from fertools.training.adaptation import (
     RECIPE,
@@ -74,10 +74,7 @@ def command(
     data is at hand, some of its images are mixed in; otherwise the old model teaches beside the labels.
     Reports the accuracy before and after on the validation split of DATA, and on that of the old data.
     """
-    folder = shipped_model(model) if model in SHIPPED and not Path(model).exists() else Path(model)
-    if folder is None:
-        raise ModelError(f"{model}: does not ship with this copy of fertools; pass an export folder")
-    base = open_base(folder)
+    base = open_base(locate(Path(model)))
     try:
         config = adapt_config(base, epochs=epochs, learning_rate=learning_rate, seed=seed)
     except ConfigError as error:

@@ -17,9 +17,10 @@ from fertools.data import Dataset
 from fertools.errors import ConfigError, RunError
 from fertools.evaluation import is_run
 from fertools.export import QuantizeConfig, export_subject
-from fertools.export.exporter import TARGETS, WEB, check_folder
+from fertools.export.exporter import TARGETS, WEB, check_out
 from fertools.export.quantization import DEFAULT_IMAGES, METHODS
-from fertools.export.subject import Ensemble, FinishedRun, Subject, open_members
+from fertools.export.subject import Ensemble, FinishedRun, Subject, is_export, open_export, open_members
+from fertools.runtime.location import locate
 from fertools.training import Run
 from fertools.training.run import best_seed, open_runs, siblings
 from fertools.verification import BrokenGateError
@@ -70,7 +71,12 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             " triton adds a model repository of Triton Inference Server; web adds a page for browsers, and an"
             " int8 file.",
         ),
-        click.option("--data", "source", metavar="SRC", help="The training data, if it has moved since."),
+        click.option(
+            "--data",
+            "source",
+            metavar="SRC",
+            help="The training data.  [default: the run's, else $FERTOOLS_DATA, else synthetic]",
+        ),
         click.option(
             "--out", type=click.Path(path_type=Path), help=f"Folder to write.  [default: {EXPORTED}/MODEL]"
         ),
@@ -129,7 +135,7 @@ def _quantization(quantize: bool, images: int | None, method: str | None) -> Qua
 def chosen_folder(subject: Subject, out: Path | None, *, force: bool) -> Path:
     """Return the folder for the export of ``subject``, after checking that nothing is in the way there."""
     folder = out or EXPORTED / subject.name
-    check_folder(folder, subject.data, force=force)
+    check_out(subject, folder, force=force)
     return folder
 
 
@@ -200,12 +206,21 @@ def command(
     RUN is a finished run folder, or a folder of seeds, of which the best on the validation split is taken.
     Without RUN, it is the run under runs/ that finished last, or the best of its seeds. If a gate of the
     verification is broken, nothing is written, an earlier export stays, and the exit code is 1.
+
+    RUN may be an export or a shipped model (sequential, compact) as well, to make files in another format or
+    with another quantization of it, by default in exported/NAME-TARGET.
     """
-    opened = _chosen(run)
-    subject = FinishedRun(opened)
+    path = None if run is None else locate(run)
+    if path is not None and is_export(path):
+        subject: Subject = open_export(path)
+        out = out or EXPORTED / f"{path.resolve().name}-{options['target']}"
+        known = None
+    else:
+        opened = _chosen(path)
+        subject, known = FinishedRun(opened), opened.facts["data"]["source"]
     folder = chosen_folder(subject, out, force=force)
-    source = source or opened.facts["data"]["source"]
-    talk(f"Run: {opened.path}, data: {source}")
+    source = source or known or default_source()
+    talk(f"{'Run' if known else 'Export'}: {subject.path}, data: {source}")
     write_export(subject, data.load(source), folder, force=force, **options)
 
 
@@ -215,6 +230,8 @@ def _chosen(path: Path | None) -> Run:
     Raises:
         RunError: there is none.
     """
+    if path is not None and path.is_file():
+        raise RunError(f"{path}: a file; name the folder that it is in, of a run or an export")
     if path is not None and is_run(path):
         return Run.open(path)
     if path is None:

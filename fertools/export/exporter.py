@@ -1,4 +1,4 @@
-"""A finished run as a folder of files for devices, verified before it appears."""
+"""A trained network as a folder of files for devices, verified before it appears."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def export_subject(
     see ``ort_format``. "triton" adds a model repository: see ``triton``. "web" adds a page that runs the int8
     file: see ``fertools.web``.
 
-    First the temperature is fitted, so that all files have it. The int8 graph is judged on the validation
-    split. Then the files are written to a temporary folder, each with its accuracy inside, and these bytes
-    are verified on the test split. If no gate is broken, the temporary folder replaces ``folder``; otherwise
-    an earlier export stays.
+    First the temperature is fitted, unless the network has one already, so that all files have it. The int8
+    graph is judged on the validation split. Then the files are written to a temporary folder, each with its
+    accuracy inside, and these bytes are verified on the test split. If no gate is broken, the temporary
+    folder replaces ``folder``; otherwise an earlier export stays.
 
     Arguments:
         subject: the network, and where it comes from.
@@ -110,8 +110,8 @@ def export_subject(
         say: is told what is being done.
 
     Raises:
-        RunError: ``folder`` is in the way or cannot be written or the data is not what the network was
-            trained on.
+        RunError: ``folder`` is in the way, is the subject's own or cannot be written, or the data is not what
+            the network was trained on.
         DataError: the data lacks images.
         ConfigError: there is no such target, or Keras runs on another backend than TensorFlow.
         BrokenGateError: a gate is broken, on the validation split or, with the report, on the test split.
@@ -121,7 +121,7 @@ def export_subject(
         raise ConfigError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
     if target == WEB and quantization is None:
         raise ConfigError("target='web' is for int8 files: say how to quantize")
-    check_folder(folder, subject.data, force=force)
+    check_out(subject, folder, force=force)
     if subject.data["fingerprint"] != dataset.fingerprint:
         raise RunError(
             f"{subject.path}: it was trained on other data than {dataset.name};"
@@ -151,8 +151,10 @@ def _export(
 
     network = subject.network(dataset)
     validation, test = dataset.split("validation"), dataset.split("test")
-    say(f"calibrating the confidence on {len(validation)} validation images")
-    scaling = scale_temperature(network, validation)
+    scaling = subject.scaling
+    if scaling is None:
+        say(f"calibrating the confidence on {len(validation)} validation images")
+        scaling = scale_temperature(network, validation)
     say(f"converting {subject.name} to ONNX")
     models: dict[str, onnx.ModelProto] = {contract.ONNX_FILE: to_onnx(network)}
     judged: list[Gate] = []
@@ -363,6 +365,18 @@ FILES = frozenset(
         contract.WEB_FOLDER,
     )
 )
+
+
+def check_out(subject: Subject, folder: Path, *, force: bool = False) -> None:
+    """Check, before any work, that ``subject`` can be exported to ``folder``, which must not be its own.
+
+    Raises:
+        RunError: as ``check_folder``, or ``folder`` holds what is exported.
+        ConfigError: as ``check_folder``.
+    """
+    if folder.exists() and folder.samefile(subject.path):
+        raise RunError(f"{folder}: would replace what is exported; choose another folder with --out")
+    check_folder(folder, subject.data, force=force)
 
 
 def check_folder(folder: Path, data: Mapping[str, str], *, force: bool = False) -> None:

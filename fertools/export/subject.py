@@ -1,11 +1,11 @@
-"""What is exported: the best network of a finished run, or several networks as one ensemble."""
+"""What is exported: the best network of a run, several networks as one ensemble, or an earlier export's."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,10 +13,12 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import ModelError, RunError
 from fertools.evaluation import accuracy
-from fertools.export.temperature_scaling import scale_temperature
+from fertools.export.card import model_card
+from fertools.export.temperature_scaling import TemperatureScaling, scale_temperature
 from fertools.models.ensemble import NAME, shares
 from fertools.provenance import earlier_commands, label, origins
 from fertools.reading import read_text
+from fertools.runtime.location import keras_file, model_files
 from fertools.training import Run
 from fertools.training.run import best_seed, open_runs, siblings
 
@@ -38,6 +40,10 @@ class Subject(Protocol):
     @property
     def data(self) -> Mapping[str, str]:
         """Name and fingerprint of the data that it was trained on."""
+
+    @property
+    def scaling(self) -> TemperatureScaling | None:
+        """The temperature that the network has already; None if it is yet to be scaled."""
 
     def network(self, dataset: Dataset) -> keras.Model:
         """Load it in float32; anything that must be fitted for that is fitted on the validation split."""
@@ -100,6 +106,10 @@ class FinishedRun:
         """From run.json."""
         data: dict[str, Any] = self.run.facts["data"]
         return data
+
+    @property
+    def scaling(self) -> None:
+        """None: training scales no temperature."""
 
     def network(self, dataset: Dataset) -> keras.Model:
         """Load the network of the best epoch."""
@@ -189,8 +199,13 @@ def open_members(paths: Sequence[Path]) -> list[Member]:
     return members
 
 
+def is_export(path: Path) -> bool:
+    """Whether ``path`` is an export folder, perhaps without all of its files, as in a wheel."""
+    return (path / contract.REPORT_FILE).is_file() or bool(model_files(path))
+
+
 def _members(path: Path) -> list[Member]:
-    if (path / contract.REPORT_FILE).is_file():
+    if is_export(path):
         origin = read_origin(path)
         return [Member(path, path / contract.KERAS_FILE, origin.model, origin.data)]
     runs = [FinishedRun(run) for run in open_runs(path)]
@@ -229,6 +244,10 @@ class Ensemble:
     def data(self) -> Mapping[str, str]:
         """The data that all members were trained on."""
         return self.members[0].data
+
+    @property
+    def scaling(self) -> None:
+        """None: the members have temperatures, their mean has not."""
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -296,3 +315,66 @@ class Ensemble:
             "other_data": [data for _, data in others.values()],
             "validation_accuracy": accuracy(mean, validation.labels),
         }
+
+
+@dataclass(frozen=True)
+class EarlierExport:
+    """The network of an export, for files in another format or with another quantization."""
+
+    path: Path
+    name: str
+    data: Mapping[str, str]
+    #: As it was measured when the temperature was fitted.
+    scaling: TemperatureScaling
+    #: What the report says of the training.
+    record: Mapping[str, Any]
+    #: Of the weights that the report is about.
+    weights_sha256: str
+
+    def network(self, dataset: Dataset) -> keras.Model:
+        """Load it.
+
+        Raises:
+            ModelError: the file is missing or damaged, or is not the network of the report.
+        """
+        from fertools.models.inference import load, weights_sha256
+
+        file = keras_file(self.path)
+        network = load(file)
+        if weights_sha256(network) != self.weights_sha256:
+            raise ModelError(
+                f"{file}: not the network that {contract.REPORT_FILE} is about; export its run again"
+            )
+        return network
+
+    def training(self, dataset: Dataset) -> dict[str, Any]:
+        """The record, and the command that made the export."""
+        return {**self.record, "commands": earlier_commands([self.path]), "export": label(self.path)}
+
+
+def open_export(folder: Path) -> EarlierExport:
+    """Open an export to export it again.
+
+    Raises:
+        ModelError: it has no ``.keras`` file, or no report, or this is damaged or of another version.
+    """
+    from jinja2 import UndefinedError
+
+    keras_file(folder)
+    origin, file = read_origin(folder), folder / contract.REPORT_FILE
+    try:
+        document = json.loads(read_text(file))
+        model_card(document)  # nothing is missing that the new card needs
+        scaling, names = document["temperature_scaling"], [each.name for each in fields(TemperatureScaling)]
+        return EarlierExport(
+            path=folder,
+            name=origin.model,
+            data=origin.data,
+            scaling=TemperatureScaling(**{name: scaling[name] for name in names}),
+            record=document["training"],
+            weights_sha256=document["model"]["weights_sha256"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
+        raise ModelError(
+            f"{file}: damaged or of another version of fertools ({error}); export its run again"
+        ) from error

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import fertools
-from fertools.contract import INT8_FILE, INT8_ORT_FILE, ONNX_FILE, ORT_FILE
+from fertools.contract import INT8_FILE, INT8_ORT_FILE, KERAS_FILE, ONNX_FILE, ORT_FILE
 from fertools.errors import ModelError
 from fertools.reading import reason
 from fertools.runtime.arguments import choice
@@ -32,6 +32,22 @@ def shipped_model(name: str = DEFAULT) -> Path | None:
     return None
 
 
+def locate(model: Path | None) -> Path:
+    """Return ``model``, or a shipped model's folder: the default's for None, else that of its name.
+
+    Raises:
+        ModelError: that model does not ship with this copy of fertools.
+    """
+    if model is not None and (str(model) not in SHIPPED or model.exists()):
+        return model
+    shipped = shipped_model(DEFAULT if model is None else str(model))
+    if shipped is None:
+        raise ModelError(
+            "no model ships with this copy of fertools: pass one, e.g. a folder that 'fertools export' wrote"
+        )
+    return shipped
+
+
 def model_files(folder: Path) -> dict[str, Path]:
     """Return precision -> file for the files of an export folder, in the order of preference."""
     found = {}
@@ -40,6 +56,17 @@ def model_files(folder: Path) -> dict[str, Path]:
         if files:
             found[precision] = files[0]
     return found
+
+
+def keras_file(folder: Path) -> Path:
+    """Return the ``.keras`` file of an export folder. Raises ModelError if it has none."""
+    file = folder / KERAS_FILE
+    if not file.is_file():
+        raise ModelError(
+            f"{folder}: has no {KERAS_FILE} (wheels bring the int8 files alone); pass an export folder that"
+            " has one"
+        )
+    return file
 
 
 def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Path, str | None]:
@@ -63,12 +90,11 @@ def find_model(model: str | os.PathLike[str] | None, precision: str) -> tuple[Pa
 
 
 def _find(model: Path | None, precision: str) -> tuple[Path, str | None]:
-    path = model or shipped_model()
-    if model is not None and not model.exists() and str(model) in SHIPPED:
-        path = shipped_model(str(model))
-    if path is None:
+    path = locate(model)
+    if path.suffix == ".keras" and path.is_file():
         raise ModelError(
-            "no model ships with this copy of fertools: pass one, e.g. a folder that 'fertools export' wrote"
+            f"{path}: a Keras file: pass the .onnx or .ort file beside it, or the folder; 'fertools export'"
+            " writes them"
         )
     if path.is_file():
         return path, None if precision == "auto" else precision

@@ -18,6 +18,7 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import DataError, ModelError
 from fertools.reading import read_text
+from fertools.runtime.location import keras_file
 from fertools.tables import text_table
 from fertools.training.config import TrainConfig
 from fertools.training.distillation import DistillConfig
@@ -60,11 +61,7 @@ def open_base(folder: Path) -> Base:
     Raises:
         ModelError: it has no ``.keras`` file or no report.
     """
-    if not (folder / contract.KERAS_FILE).is_file():
-        raise ModelError(
-            f"{folder}: has no {contract.KERAS_FILE} (wheels bring the int8 files alone); pass an export"
-            " folder that has one"
-        )
+    keras_file(folder)
     report = folder / contract.REPORT_FILE
     try:
         document = json.loads(read_text(report))
