@@ -525,14 +525,17 @@ def test_json(photos, export, haar):
     assert coffee == {"path": "coffee.png", "faces": []}
     assert portrait["path"] == "portrait.jpg"
     (face,) = portrait["faces"]
-    assert list(face) == ["box", "confidence", "landmarks", "small", "label", "probabilities"]
+    assert list(face) == [
+        *("box", "face_confidence", "small", "landmarks", "label", "confidence", "probabilities"),
+    ]
     assert iou(face["box"], FACE) >= 0.6
     (expected,) = haar.find("portrait.jpg")
     prediction = Predictor(export).predict(expected.crop)
     assert face["label"] == prediction.label
+    assert face["confidence"] == prediction.confidence
     assert face["probabilities"] == dict(prediction.scores)
     assert list(face["probabilities"]) == list(LABELS)
-    assert face["confidence"] == round(expected.confidence, 4)
+    assert face["face_confidence"] == round(expected.confidence, 4)
 
 
 def test_lines_and_drawn_photos(photos):

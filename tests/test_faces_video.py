@@ -357,7 +357,8 @@ def test_lines_table_and_annotated_video(video, tmp_path, detector):
     assert {line["track"] for line in lines} == {1}
     assert {line["label"] for line in lines} == {"Happy"}
     assert list(lines[0]) == [
-        *("time", "frame", "track", "box", "confidence", "small", "label", "probabilities"),
+        *("time", "frame", "track", "box", "face_confidence", "small", "label", "confidence"),
+        "probabilities",
     ]
     for line in lines:
         x, y, width, height = line["box"]
@@ -365,6 +366,7 @@ def test_lines_table_and_annotated_video(video, tmp_path, detector):
         assert abs(x + width / 2 - (FACE[0] + FACE[2] / 2 + line["frame"])) < 8
         assert abs(y + height / 2 - (FACE[1] + FACE[3] / 2)) < 12
         assert list(line["probabilities"]) == list(LABELS)
+        assert line["confidence"] == line["probabilities"]["Happy"]
     summary = result.stderr.splitlines()
     assert summary[0].startswith("40 frames, 1.6 s of video, ")
     assert summary[0].endswith("1 face")
@@ -372,6 +374,8 @@ def test_lines_table_and_annotated_video(video, tmp_path, detector):
     with table.open() as file:
         rows = [*csv.DictReader(file)]
     assert [int(row["frame"]) for row in rows] == [line["frame"] for line in lines]
+    for name in ("face_confidence", "confidence"):
+        assert [float(row[name]) for row in rows] == [line[name] for line in lines]
     assert float(rows[0]["Happy"]) == lines[0]["probabilities"]["Happy"]
     with Video(str(drawn)) as source:
         pictures = [pixels.astype(int) for _, pixels in source]

@@ -57,7 +57,7 @@ def test_top(export, faces):
 def test_flip_views(export, faces):
     result = run("predict", faces[0], "--model", export, "--views", "flip", "--json")
     expected = Predictor(export, views="flip").predict(faces[0])
-    assert json.loads(result.stdout) == [{"file": faces[0], **expected.to_dict()}]
+    assert json.loads(result.stdout) == [{"path": faces[0], **expected.to_dict()}]
     assert expected != Predictor(export).predict(faces[0])
 
 
@@ -66,7 +66,7 @@ def test_json_in_order_of_the_arguments(export, faces):
     assert result.exit_code == 0
     documents = json.loads(result.stdout)
     assert documents == [
-        {"file": path, **Predictor(export).predict(path).to_dict()} for path in (faces[2], faces[0])
+        {"path": path, **Predictor(export).predict(path).to_dict()} for path in (faces[2], faces[0])
     ]
     assert list(documents[0]["probabilities"]) == list(LABELS)
 
@@ -87,10 +87,10 @@ def test_unreadable_files_do_not_stop_the_others(export, faces, tmp_path):
     result = run(*arguments, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == [
-        {"file": "missing.png", "error": errors[0]},
-        {"file": faces[0], **Predictor(export).predict(faces[0]).to_dict()},
-        {"file": "empty", "error": errors[1]},
-        {"file": "broken.png", "error": errors[2]},
+        {"path": "missing.png", "error": errors[0]},
+        {"path": faces[0], **Predictor(export).predict(faces[0]).to_dict()},
+        {"path": "empty", "error": errors[1]},
+        {"path": "broken.png", "error": errors[2]},
     ]
 
 
@@ -99,7 +99,7 @@ def test_what_is_hidden_in_a_folder_is_left_out(export, faces, tmp_path):
         (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "all" / name).write_bytes(Path(faces[0]).read_bytes())
     result = run("predict", tmp_path / "all", "--model", export, "--json")
-    assert [Path(item["file"]).name for item in json.loads(result.stdout)] == ["a.png", "d.png"]
+    assert [Path(item["path"]).name for item in json.loads(result.stdout)] == ["a.png", "d.png"]
 
 
 def test_damaged_files_that_pillow_raises_anything_for(export, tmp_path):
@@ -113,7 +113,7 @@ def test_damaged_files_that_pillow_raises_anything_for(export, tmp_path):
 def test_more_files_than_a_batch(export, faces):
     result = run("predict", *[faces[0], "missing.png"] * 100, "--model", export, "--json")
     documents = json.loads(result.stdout)
-    assert [item["file"] for item in documents] == [faces[0], "missing.png"] * 100
+    assert [item["path"] for item in documents] == [faces[0], "missing.png"] * 100
     assert len({item["label"] for item in documents[::2]}) == 1
 
 

@@ -34,7 +34,7 @@ def test_file_names_that_the_encoding_lacks(tmp_path, monkeypatch, name, encodin
     assert "no such file" in result.stderr
     assert result.stdout
     if as_json:
-        assert [each["file"] for each in json.loads(result.stdout)] == words[1:3]
+        assert [each["path"] for each in json.loads(result.stdout)] == words[1:3]
 
 
 LONG = "x" * 300

@@ -57,6 +57,8 @@ def photos(
         top: labels per line.
         as_json: print JSON instead of lines.
     """
+    from fertools.faces.describing import describe
+
     failed = False
     documents: list[dict[str, Any]] = []
     places = _places([path for path, _ in paths], draw)
@@ -73,7 +75,7 @@ def photos(
             documents.append({"path": path, "error": str(caught)})
             continue
         if as_json:
-            listed = [document(*pair, predictor.info) for pair in zip(faces, predictions, strict=True)]
+            listed = [describe(*pair, predictor.info) for pair in zip(faces, predictions, strict=True)]
             documents.append({"path": path, "faces": listed})
         else:
             if not faces:
@@ -90,26 +92,6 @@ def photos(
         raise SystemExit(1)
 
 
-def document(face: Face, prediction: Prediction, info: ModelInfo) -> dict[str, Any]:
-    """A face as JSON; ``confidence`` is that of the detector."""
-    facts = face.to_dict()
-    if (measured := _at_size(face, info)) is not None:
-        facts["accuracy_at_size"] = {"pixels": measured[0], "accuracy": measured[1]}
-    return {**facts, "label": prediction.label, "probabilities": dict(prediction.scores)}
-
-
-def _at_size(face: Face, info: ModelInfo) -> tuple[int, float] | None:
-    """Return the next smaller face size that was measured, or the smallest, and the accuracy there.
-
-    None for a large face, and for a model without such measurements.
-    """
-    sizes = {int(pixels): float(value) for pixels, value in info.accuracy.get("by_face_pixels", {}).items()}
-    if not face.small or not sizes:
-        return None
-    pixels = max((size for size in sizes if size <= face.frame.pixels), default=min(sizes))
-    return pixels, sizes[pixels]
-
-
 def mark(face: Face, prediction: Prediction) -> tuple[Sequence[float], str, str]:
     """What ``fertools.faces.draw`` wants of a face."""
     return face.box, prediction.label, f"{prediction.label} {prediction.confidence:.0%}"
@@ -117,9 +99,11 @@ def mark(face: Face, prediction: Prediction) -> tuple[Sequence[float], str, str]
 
 def _line(name: str, face: Face, prediction: Prediction, top: int, info: ModelInfo) -> str:
     """Return a line: tab-separated for programs, aligned for terminals."""
+    from fertools.faces.describing import accuracy_at_size
+
     box = ",".join(map(str, face.box))
     note = ["small"] if face.small else []
-    if (measured := _at_size(face, info)) is not None:
+    if (measured := accuracy_at_size(face, info)) is not None:
         note = [f"small (accuracy {measured[1]:.0%} on faces of {measured[0]} pixels)"]
     if sys.stdout.isatty():
         scores = [f"{label:8} {score:6.1%}" for label, score in prediction.top(top)]

@@ -101,9 +101,9 @@ def command(
         if isinstance(outcome, ImageError):
             failed = True
             talk(f"Error: {outcome}")
-            documents.append({"file": path, "error": str(outcome)})
+            documents.append({"path": path, "error": str(outcome)})
         elif as_json:
-            documents.append({"file": path, **outcome.to_dict()})
+            documents.append({"path": path, **outcome.to_dict()})
         else:
             click.echo(_line(_shown(path), outcome.top(top or 1), width))
     if as_json:

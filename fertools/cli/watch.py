@@ -113,9 +113,10 @@ def command(
 
     SRC is a video file, the number of a camera, the URL of a stream, or - for raw RGB24 frames on
     stdin. Prints one line of JSON for each face in each frame: time in seconds, frame, track (the
-    same number for the same face), box (left, top, width, height in pixels), label and
-    probabilities, smoothed over the track. At the end of the video or on Ctrl-C it prints a summary
-    and completes the files. Needs the extra faces.
+    same number for the same face), box (left, top, width, height in pixels), face_confidence (the
+    detector's, 0..1), small (fewer than 48 pixels a side), and, smoothed over the track, label,
+    confidence (the label's probability) and probabilities. At the end of the video or on Ctrl-C it
+    prints a summary and completes the files. Needs the extra faces.
     """
     if source != "-" and (size or rate or live):
         raise click.UsageError("--size, --rate and --live are for frames on stdin (SRC -).")
@@ -208,16 +209,18 @@ class Lines:
 
 
 class _Table:
+    FACTS = ("face_confidence", "small", "label", "confidence")
+
     def __init__(self, writer: Any) -> None:
         self.writer = writer
-        names = ("time", "frame", "track", "left", "top", "width", "height", "confidence", "small", "label")
-        writer.writerow([*names, *LABELS])
+        box = ("left", "top", "width", "height")
+        writer.writerow(["time", "frame", "track", *box, *self.FACTS, *LABELS])
 
     def write(self, index: int, moment: float, pixels: Any, faces: Sequence[TrackedFace]) -> None:
         for face in faces:
-            facts = face.to_dict()
-            row = [round(moment, 3), index, face.track, *face.box, facts["confidence"], int(face.small)]
-            self.writer.writerow([*row, face.prediction.label, *facts["probabilities"].values()])
+            facts = face.to_dict() | {"small": int(face.small)}
+            row = [round(moment, 3), index, face.track, *face.box, *(facts[name] for name in self.FACTS)]
+            self.writer.writerow([*row, *facts["probabilities"].values()])
 
 
 class _Drawing:

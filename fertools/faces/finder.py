@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fertools.contract import IMAGE_SIZE
 from fertools.errors import ConfigError
+from fertools.faces.describing import where
 from fertools.faces.detectors import Detection, Detector, Haar, YuNet, opencv
 from fertools.faces.framing import Frame
 from fertools.faces.picture import Picture
@@ -47,14 +48,9 @@ class Face:
         return self.frame.small
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but the crop as JSON types, rounded to a useful precision."""
+        """Return ``box``, ``face_confidence`` (the detector's), ``small`` and ``landmarks`` as JSON types."""
         landmarks = self.landmarks and [[round(x, 1), round(y, 1)] for x, y in self.landmarks]
-        return {
-            "box": list(self.box),
-            "confidence": round(self.confidence, 4),
-            "landmarks": landmarks,
-            "small": self.small,
-        }
+        return {**where(self), "landmarks": landmarks}
 
 
 class FaceFinder:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fertools.errors import ConfigError
+from fertools.faces.describing import where
 from fertools.faces.finder import Face, FaceFinder
 from fertools.faces.framing import Frame
 from fertools.faces.picture import Picture
@@ -49,13 +50,12 @@ class TrackedFace:
     momentary: Prediction
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the smoothed prediction as JSON types."""
+        """Return the face, named as by ``Face.to_dict``, and its smoothed prediction as JSON types."""
         return {
             "track": self.track,
-            "box": list(self.box),
-            "confidence": round(self.confidence, 4),
-            "small": self.small,
+            **where(self),
             "label": self.prediction.label,
+            "confidence": round(self.prediction.confidence, 4),
             "probabilities": {label: round(score, 4) for label, score in self.prediction.scores},
         }
 
@@ -199,7 +199,7 @@ class Tracker:
             )
 
     def _prediction(self, scores: npt.NDArray[np.float64]) -> Prediction:
-        return Prediction(tuple(zip(self.predictor.labels, scores.tolist(), strict=True)))
+        return Prediction.of(self.predictor.labels, scores.tolist())
 
 
 def follow(before: Pixels, after: Pixels, frame: Frame) -> Frame | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,11 @@ class Prediction:
 
     #: (label, probability) in the order of the model's outputs; probabilities in 0..1 that sum to 1.
     scores: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def of(cls, labels: Sequence[str], probabilities: Sequence[float]) -> Self:
+        """Pair the labels with their probabilities, in the same order."""
+        return cls(tuple(zip(labels, probabilities, strict=True)))
 
     @property
     def label(self) -> str:

@@ -199,8 +199,7 @@ class Predictor:
         return averaged(self._session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0], self.views)
 
     def _predictions(self, faces: npt.NDArray[np.uint8]) -> list[Prediction]:
-        rows = self.probabilities(faces).tolist()
-        return [Prediction(tuple(zip(self.labels, row, strict=True))) for row in rows]
+        return [Prediction.of(self.labels, row) for row in self.probabilities(faces).tolist()]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self.path.absolute(), self._checksum, self._arguments)
