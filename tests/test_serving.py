@@ -22,6 +22,7 @@ from PIL import Image
 from tiny_model import tiny_export
 
 from fertools.cli import COMMANDS, main
+from fertools.faces import FaceFinder
 from fertools.runtime import Predictor
 from fertools.serving import Settings
 from fertools.serving.batching import Batcher, FullError, NetworkError
@@ -76,6 +77,14 @@ def server(model):
     server = Server(model, "--queue-size", 100, "--max-body", 400_000, "--max-pixels", 40_000)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """200x200 pixels with a face, as PNG."""
+    pytest.importorskip("cv2", reason="needs the extra faces")
+    data = pytest.importorskip("skimage.data", reason="needs scikit-image")
+    return png(data.astronaut()[20:220, 120:320])
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +189,9 @@ def test_limits_and_paths(server):
     wide = png(np.zeros((201, 200), np.uint8))
     assert post("/predict", content=wide) == (413, "200x201 pixels; at most 40000 are taken")
     assert post("/predict", content=b"") == (400, "the body is empty: send a picture")
+    assert post("/predict?find_faces=perhaps", content=b"x")[0] == 400
+    told = 400, "there is no parameter findfaces, only find_faces"
+    assert post("/predict?findfaces=1", content=png(FACES[0])) == told
     status, reason = post("/predict", content=png(FACES[0])[:-700])
     assert (status, "truncated or damaged" in reason) == (422, True)
     assert post("/predict", content=b"x") == (422, "not an image file that Pillow can read")
@@ -204,11 +216,34 @@ def test_a_picture(server, model):
     assert httpx.post(f"{server.url}/predict", files={"file": picture}).json() == answer
 
 
-def test_find_faces(server):
-    pytest.importorskip("cv2", reason="needs the extra faces")
-    answer = httpx.post(f"{server.url}/predict?find_faces=1", content=png(np.zeros((100, 100), np.uint8)))
+def test_find_faces(server, model, photo):
+    url = f"{server.url}/predict?find_faces=1"
+    (face,) = FaceFinder().find(photo)
+    prediction = Predictor(model, threads=1).predict(face.crop)
+    answer = httpx.post(url, content=photo)
+    assert answer.json() == {"faces": [{**face.to_dict(), **prediction.to_dict()}]}
+    answer = httpx.post(url, content=png(np.zeros((100, 100), np.uint8)))
     assert (answer.status_code, answer.json()) == (200, {"faces": []})
-    assert httpx.post(f"{server.url}/predict?find_faces=perhaps", content=b"x").status_code == 400
+
+
+def test_answers_are_as_the_document_says(server, photo):
+    from fertools.serving import schema
+
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert "HTTPValidationError" not in json.dumps(document)
+    told = document["paths"]["/predict"]["post"]["responses"]
+    contents = {status: each["content"]["application/json"]["schema"] for status, each in told.items()}
+    kinds = [{"$ref": f"#/components/schemas/{name}"} for name in ("Prediction", "Faces", "Error")]
+    assert contents.pop("200")["anyOf"] == kinds[:2]
+    assert contents == dict.fromkeys(("400", "408", "413", "415", "422", "500", "501", "503"), kinds[2])
+    requests = {
+        schema.Prediction: ("/predict", png(FACES[0])),
+        schema.Faces: ("/predict?find_faces=1", photo),
+        schema.Error: ("/predict", b"x"),
+    }
+    for kind, (path, body) in requests.items():
+        answer = httpx.post(server.url + path, content=body).json()
+        assert kind(**answer).model_dump(mode="json", exclude_unset=True) == answer
 
 
 def test_the_page_and_the_document_need_nothing_from_elsewhere(server):
@@ -226,7 +261,7 @@ def value(text, name):
 
 
 def metric(server, name):
-    return value(httpx.get(f"{server.url}/metrics").text, name)
+    return value(httpx.get(f"{server.url}/metrics", timeout=60).text, name)
 
 
 def reaches(server, name, wanted):
@@ -436,17 +471,67 @@ def test_the_room_is_bounded():
 
 
 @asynccontextmanager
-async def in_this_process(model):
-    """The service with room for one image: a client of it, and its Batcher."""
+async def in_this_process(model, **settings):
+    """The service, with room for one image unless told otherwise: a client of it, and its Batcher."""
     from fertools.serving.app import create
 
-    app = create(Settings(str(model), threads=1, queue_size=1))
-    batcher = app.state.service.batcher
-    batcher.start()
+    app = create(Settings(str(model), threads=1, **{"queue_size": 1, **settings}))
     transport = httpx.ASGITransport(app)
-    async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-        yield client, batcher
-    await batcher.close()
+    async with (
+        asyncio.timeout(30),
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://here") as client,
+    ):
+        yield client, app.state.service.batcher
+
+
+def test_the_settings_count(model, photo, monkeypatch):
+    monkeypatch.setenv("FERTOOLS_DETECTOR", "missing.onnx")
+    of_network = {"views": "flip", "precision": "float32"}
+    of_finder = {"detector": "haar", "min_confidence": 1}
+    of_batches = {"batch_size": 3, "max_delay": 60, "queue_size": 3}
+
+    async def scenario():
+        async with in_this_process(model, **of_network, **of_finder, **of_batches) as (client, _):
+            before = (await client.get("/metrics")).text
+            posts = [asyncio.create_task(client.post("/predict", content=png(face))) for face in FACES[:2]]
+            done, _ = await asyncio.wait(posts, timeout=0.3)
+            assert not done  # they wait for a third
+            posts.append(asyncio.create_task(client.post("/predict", content=png(FACES[2]))))
+            answers = [answer.json() for answer in await asyncio.gather(*posts)]
+            after = (await client.get("/metrics")).text
+            sizes = ("fertools_batch_images_sum", "fertools_batch_images_count")
+            assert [value(after, size) - value(before, size) for size in sizes] == [3, 1]
+            rows = [[*answer["probabilities"].values()] for answer in answers]
+            expected = Predictor(model, **of_network).probabilities(FACES[:3])
+            np.testing.assert_allclose(rows, expected, atol=1e-6)
+            document = (await client.get("/openapi.json")).json()
+            assert document["info"]["summary"] == "Facial expressions by tiny float32"
+            assert (await client.post("/predict?find_faces=1", content=photo)).json() == {"faces": []}
+
+    asyncio.run(scenario())
+
+
+def test_sigterm_is_told_while_requests_are_still_answered(model):
+    ended = threading.Event()
+
+    async def scenario():
+        async with in_this_process(model, drain=0.5) as (client, _):
+            assert (await client.get("/v2/health/ready")).status_code == 200
+            signal.raise_signal(signal.SIGTERM)
+            while (await client.get("/v2/health/ready")).status_code != 503:
+                await asyncio.sleep(0)
+            assert (await client.get("/v2/models/tiny/ready")).status_code == 503
+            answer = await client.post("/predict", content=png(FACES[0]))
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            while not ended.is_set():
+                await asyncio.sleep(0.01)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ended.set())  # in the place of uvicorn's
+    try:
+        asyncio.run(scenario())
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_full_is_503_with_a_time_to_come_back(model):
@@ -527,9 +612,11 @@ def test_the_command(model, server):
     assert result.exit_code == 1  # instead of workers that fail one after the other
     assert result.stderr.startswith("Error: nothing.onnx: no such detector file")
     command = [sys.executable, "-m", "fertools", "serve", str(model), "--port", str(server.port)]
-    taken = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert taken.returncode == 1
-    assert taken.stderr.splitlines()[-1].startswith(f"Error: cannot serve on 127.0.0.1 port {server.port}")
+    for workers in ("1", "2"):
+        taken = subprocess.run([*command, "--workers", workers], capture_output=True, text=True, timeout=60)
+        assert taken.returncode == 1
+        (line,) = taken.stderr.splitlines()
+        assert line.startswith(f"Error: cannot serve on 127.0.0.1 port {server.port}: Address already in use")
 
 
 def test_without_its_extra_the_command_says_only_what_to_install():

@@ -8,7 +8,7 @@ import click
 
 from fertools.cli.common import precision_option, provider_option, talk, views_option
 from fertools.cli.photos import detector_option, min_confidence_option
-from fertools.serving import Settings, import_uvicorn, serve
+from fertools.serving import Settings, import_uvicorn, listen, serve
 
 
 @click.command()
@@ -87,10 +87,11 @@ def command(model: str | None, host: str, port: int, workers: int, **options: An
     settings = Settings(model, **options)
     # Each process opens its own; what cannot be opened is reported once, here.
     opened, _ = settings.predictor(), settings.finder()
+    listening = listen(host, port)
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     talk(
         f"Serving {opened.info.name} {opened.info.precision} on {place}/, {opened.provider}; Ctrl-C ends it."
     )
     talk(f"Next: curl --data-binary @face.jpg {place}/predict")
     del opened
-    serve(settings, host=host, port=port, workers=workers)
+    serve(settings, listening, workers=workers)

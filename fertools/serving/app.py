@@ -19,9 +19,11 @@ from io import BytesIO
 from time import perf_counter
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+import numpy as np
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from PIL import Image
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -36,8 +38,10 @@ from starlette.exceptions import HTTPException
 
 from fertools import __version__
 from fertools.errors import FertoolsError, ImageError
-from fertools.runtime import to_face
-from fertools.serving import protocol
+from fertools.faces import Face, FaceFinder
+from fertools.faces.describing import describe
+from fertools.runtime import Prediction, to_face
+from fertools.serving import protocol, schema
 from fertools.serving.batching import Batcher, FullError, NetworkError
 from fertools.serving.protocol import RefusedError
 from fertools.serving.settings import Settings
@@ -76,6 +80,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.predictor = settings.predictor()
+        self.finder = settings.finder()
         self.name = self.predictor.info.name
         self.batcher = Batcher(
             self.predictor.probabilities,
@@ -205,7 +210,7 @@ class Infer:
 
 
 def create(settings: Settings) -> FastAPI:
-    """The ASGI application. Raises as ``Predictor`` does."""
+    """The ASGI application. Raises as ``Predictor`` and ``FaceFinder`` do."""
     service = Service(settings)
     app = FastAPI(
         title="fertools",
@@ -216,83 +221,25 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    finder = settings.finder()
-
     for error in (FertoolsError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, lambda request, raised: _refusal(raised, service))
-
     app.add_middleware(Infer, service=service)
-
-    @app.get("/v2", summary="Name, version and extensions of the server", tags=["Open Inference Protocol"])
-    async def server() -> dict[str, Any]:
-        return protocol.SERVER
-
-    @app.get("/v2/health/live", summary="Whether the server is alive", tags=["Open Inference Protocol"])
-    async def live() -> dict[str, bool]:
-        return {"live": True}
-
-    @app.get(
-        "/v2/health/ready", summary="Whether the server takes requests", tags=["Open Inference Protocol"]
-    )
-    async def ready() -> JSONResponse:
-        return JSONResponse({"ready": not service.draining}, 503 if service.draining else 200)
-
-    @app.get(
-        "/v2/models/{model}", summary="Inputs and outputs of the model", tags=["Open Inference Protocol"]
-    )
-    @app.get("/v2/models/{model}/versions/{version}", include_in_schema=False)
-    async def model_metadata(model: str, version: str | None = None) -> dict[str, Any]:
-        service.check_name(model, version)
-        return protocol.metadata(model)
-
-    @app.get(
-        "/v2/models/{model}/ready", summary="Whether the model is loaded", tags=["Open Inference Protocol"]
-    )
-    @app.get("/v2/models/{model}/versions/{version}/ready", include_in_schema=False)
-    async def model_ready(model: str, version: str | None = None) -> JSONResponse:
-        service.check_name(model, version)
-        return JSONResponse({"name": model, "ready": not service.draining}, 503 if service.draining else 200)
+    app.include_router(_protocol(service))
 
     @app.post(
         "/predict",
         summary="The expression on a picture",
         description="Send the file as the body (curl --data-binary @face.jpg) or as a form's part `file`"
-        " (curl -F file=@face.jpg). Without find_faces it must show one face, cropped.",
-        openapi_extra={"requestBody": _PICTURE},
+        " (curl -F file=@face.jpg). It must show one face, cropped, and the answer is label, confidence and"
+        " probabilities. With ?find_faces=1 it is any photo, and the answer is the list of its faces, each"
+        " with these, the box and what the detector says.",
+        response_model=schema.Prediction | schema.Faces,
+        responses=schema.REFUSALS,
+        openapi_extra={"requestBody": schema.PICTURE},
         tags=["For people"],
     )
     async def predict(request: Request, find_faces: bool = False) -> JSONResponse:
-        begin, batcher = perf_counter(), service.batcher
-        status = 500  # until there is an answer
-        held = 0
-        try:
-            batcher.admit()
-            held = 1
-            picture = await _picture(request, service)
-            if find_faces and finder is None:
-                raise RefusedError("find_faces needs OpenCV here: pip install 'fertools[faces]'", 501)
-            prepare = _prepare(finder if find_faces else None, settings.max_pixels)
-            crops, told = await asyncio.get_running_loop().run_in_executor(service.decoding, prepare, picture)
-            more = max(0, len(crops) - 1)
-            batcher.admit(more)
-            held += more
-            rows = [await batcher.submit(crops)] if len(crops) else []
-            predictions = [_spoken(service.predictor.labels, row) for each in rows for row in each.tolist()]
-            if find_faces:
-                faces = [{"face": place, **said} for place, said in zip(told, predictions, strict=True)]
-                answer = JSONResponse({"faces": faces}, headers=service.farewell)
-            else:
-                answer = JSONResponse(predictions[0], headers=service.farewell)
-            status = 200
-            return answer
-        except Exception as error:
-            refusal = _refusal(error, service)
-            status = refusal.status_code
-            return refusal
-        finally:
-            batcher.release(held)
-            _REQUESTS.labels("predict", str(status)).inc()
-            _SECONDS.labels("predict").observe(perf_counter() - begin)
+        return await _predict(request, find_faces, service)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response, tags=["For operators"])
     async def metrics() -> Response:
@@ -311,11 +258,42 @@ def create(settings: Settings) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         document = plain()
-        document["paths"].setdefault("/v2/models/{model}/infer", {"post": _INFER})
+        document["paths"].setdefault("/v2/models/{model}/infer", {"post": schema.INFER})
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _protocol(service: Service) -> APIRouter:
+    """The Open Inference Protocol, without what ``Infer`` answers."""
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], responses={"4XX": schema.ERROR})
+
+    @router.get("", summary="Name, version and extensions of the server")
+    async def server() -> dict[str, Any]:
+        return protocol.SERVER
+
+    @router.get("/health/live", summary="Whether the server is alive")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @router.get("/health/ready", summary="Whether the server takes requests", responses=schema.ENDING)
+    async def ready() -> JSONResponse:
+        return JSONResponse({"ready": not service.draining}, 503 if service.draining else 200)
+
+    @router.get("/models/{model}", summary="Inputs and outputs of the model")
+    @router.get("/models/{model}/versions/{version}", include_in_schema=False)
+    async def model_metadata(model: str, version: str | None = None) -> dict[str, Any]:
+        service.check_name(model, version)
+        return protocol.metadata(model)
+
+    @router.get("/models/{model}/ready", summary="Whether the model is loaded", responses=schema.ENDING)
+    @router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
+    async def model_ready(model: str, version: str | None = None) -> JSONResponse:
+        service.check_name(model, version)
+        return JSONResponse({"name": model, "ready": not service.draining}, 503 if service.draining else 200)
+
+    return router
 
 
 def from_environment() -> FastAPI:
@@ -323,46 +301,9 @@ def from_environment() -> FastAPI:
     return create(Settings.from_environment())
 
 
-_ERROR: Final = {
-    "description": "Why not",
-    "content": {
-        "application/json": {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}
-    },
-}
-_PICTURE: Final = {
-    "required": True,
-    "content": {
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"file": {"type": "string", "format": "binary"}},
-                "required": ["file"],
-            }
-        },
-    },
-}
-_INFER: Final = {
-    "summary": "Probabilities of prepared faces",
-    "description": "The Open Inference Protocol's infer: input `image`, UINT8 [n, 48, 48, 1]; output"
-    " `probabilities`, FP32 [n, 7]; as JSON, or with binary tensors as tritonclient.http sends them.",
-    "tags": ["Open Inference Protocol"],
-    "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
-    "requestBody": {"required": True, "content": {"application/json": {}, "application/octet-stream": {}}},
-    "responses": {
-        "200": {
-            "description": "The probabilities",
-            "content": {"application/json": {}, "application/octet-stream": {}},
-        },
-        "4XX": _ERROR,
-        "5XX": _ERROR,
-    },
-}
-
-
 def _refusal(error: Exception, service: Service) -> JSONResponse:
     """Return the answer to a failed request, whatever the error; one that nobody foresaw is logged."""
-    headers = service.farewell
+    headers, reason = service.farewell, str(error)
     if isinstance(error, RefusedError):
         status = error.status
     elif isinstance(error, FullError):
@@ -370,20 +311,66 @@ def _refusal(error: Exception, service: Service) -> JSONResponse:
     elif isinstance(error, ImageError):
         status = 422
     elif isinstance(error, TimeoutError):
-        status, error = 408, RefusedError(f"the body did not arrive within {PATIENCE:.0f} s")
+        status, reason = 408, f"the body did not arrive within {PATIENCE:.0f} s"
     elif isinstance(error, HTTPException):
         headers = headers | dict(error.headers or {})
-        status, error = error.status_code, RefusedError(str(error.detail))
+        status, reason = error.status_code, str(error.detail)
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        status, error = 400, RefusedError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        status, reason = 400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     elif isinstance(error, NetworkError):
         status = 500
     else:
         _LOG.error("a request failed", exc_info=error)
-        status, error = 500, RefusedError("the server failed: its log says why")
-    reason = str(error).encode(errors="replace").decode()  # may quote half a surrogate pair of the request
+        status, reason = 500, "the server failed: its log says why"
+    reason = reason.encode(errors="replace").decode()  # may quote half a surrogate pair of the request
     return JSONResponse({"error": reason}, status, headers)
+
+
+async def _predict(request: Request, find_faces: bool, service: Service) -> JSONResponse:
+    """Answer ``POST /predict`` and count it."""
+    begin, batcher = perf_counter(), service.batcher
+    status = 500  # until there is an answer
+    held = 0
+    try:
+        batcher.admit()
+        held = 1
+        _check_query(request)
+        picture = await _picture(request, service)
+        if find_faces and service.finder is None:
+            raise RefusedError("find_faces needs OpenCV here: pip install 'fertools[faces]'", 501)
+        finder = service.finder if find_faces else None
+        crops, found = await asyncio.get_running_loop().run_in_executor(
+            service.decoding, _faces, picture, finder, service.settings.max_pixels
+        )
+        more = max(0, len(crops) - 1)
+        batcher.admit(more)
+        held += more
+        rows = (await batcher.submit(crops)).tolist() if len(crops) else []
+        predictor = service.predictor
+        predictions = [Prediction.of(predictor.labels, row) for row in rows]
+        if find_faces:
+            faces = zip(found, predictions, strict=True)
+            said = {"faces": [describe(face, prediction, predictor.info) for face, prediction in faces]}
+        else:
+            said = predictions[0].to_dict()
+        status = 200
+        return JSONResponse(said, headers=service.farewell)
+    except Exception as error:
+        refusal = _refusal(error, service)
+        status = refusal.status_code
+        return refusal
+    finally:
+        batcher.release(held)
+        _REQUESTS.labels("predict", str(status)).inc()
+        _SECONDS.labels("predict").observe(perf_counter() - begin)
+
+
+def _check_query(request: Request) -> None:
+    """Raise RefusedError if there is a parameter that would be ignored."""
+    for name in request.query_params:
+        if name != "find_faces":
+            raise RefusedError(f"there is no parameter {name}, only find_faces")
 
 
 async def _picture(request: Request, service: Service) -> bytes:
@@ -405,33 +392,22 @@ async def _picture(request: Request, service: Service) -> bytes:
     return body
 
 
-def _prepare(finder: Any, max_pixels: int) -> Callable[[bytes], tuple[Any, list[dict[str, Any]]]]:
-    """Turn a picture into faces uint8 (n, 48, 48), and what the answer says of each."""
-    import numpy as np
-    from PIL import Image
+def _faces(picture: bytes, finder: FaceFinder | None, max_pixels: int) -> tuple[Any, list[Face]]:
+    """Return the faces of a picture, uint8 (n, 48, 48), and where they were found.
 
-    def prepare(picture: bytes) -> tuple[Any, list[dict[str, Any]]]:
-        try:
-            with Image.open(BytesIO(picture)) as opened:  # only the header is read
-                width, height = opened.size
-        except Exception as error:  # decoders raise all kinds of errors on broken files
-            raise ImageError("not an image file that Pillow can read") from error
-        if width * height > max_pixels:
-            raise RefusedError(f"{width}x{height} pixels; at most {max_pixels} are taken", 413)
-        if finder is None:
-            return to_face(picture)[None], [{}]
-        found = finder.find(picture)
-        crops = np.stack([face.crop for face in found]) if found else np.empty((0, 48, 48), np.uint8)
-        return crops, [face.to_dict() for face in found]
-
-    return prepare
-
-
-def _spoken(labels: tuple[str, ...], row: list[float]) -> dict[str, Any]:
-    """Return ``Prediction.to_dict`` of a row."""
-    from fertools.runtime import Prediction
-
-    return Prediction(tuple(zip(labels, row, strict=True))).to_dict()
+    Without a finder the picture is the face. Raises ImageError and RefusedError.
+    """
+    try:
+        with Image.open(BytesIO(picture)) as opened:  # only the header is read
+            width, height = opened.size
+    except Exception as error:  # decoders raise all kinds of errors on broken files
+        raise ImageError("not an image file that Pillow can read") from error
+    if width * height > max_pixels:
+        raise RefusedError(f"{width}x{height} pixels; at most {max_pixels} are taken", 413)
+    if finder is None:
+        return to_face(picture)[None], []
+    found = finder.find(picture)
+    return np.stack([face.crop for face in found]) if found else [], found
 
 
 def _page(document: dict[str, Any]) -> str:
