@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,3 +46,14 @@ def full_disk(room: int = 0) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def tiled_tiff(side):
+    """A TIFF of 48x48 pixels in one deflated tile, whose ``side`` is what decoding takes memory for."""
+    tile = zlib.compress(bytes(side * side))
+    tags = {256: 48, 257: 48, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: None, 325: len(tile)}
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, 1, start if value is None else value) for tag, value in tags.items()
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + tile

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+from hostile import tiled_tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -199,6 +200,19 @@ def test_decompression_bombs_are_refused_without_warnings(side):
         with pytest.raises(ImageError, match="too many pixels"):
             to_face(bomb)
     assert not caught
+
+
+def test_a_large_tile_of_a_small_tiff_is_refused(monkeypatch):
+    assert to_face(tiled_tiff(64)).shape == (48, 48)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
+    with pytest.raises(ImageError, match="too many pixels"):
+        to_face(tiled_tiff(64))
+
+
+def test_postscript_is_not_run():
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 48\n%%EndComments\n{} loop\n"
+    with pytest.raises(ImageError, match="an EPS file is not decoded: convert it"):
+        to_face(eps)
 
 
 def test_warnings_of_other_threads_are_no_errors(monkeypatch):

@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hostile import tiled_tiff
 from PIL import Image
 from tiny_model import tiny_export
 
@@ -187,7 +190,13 @@ def test_limits_and_paths(server):
     chunks = (bytes(100_000) for _ in range(5))
     assert post("/predict", content=chunks) == (413, "the body has more than 400000 bytes")
     wide = png(np.zeros((201, 200), np.uint8))
-    assert post("/predict", content=wide) == (413, "200x201 pixels; at most 40000 are taken")
+    assert post("/predict", content=wide) == (413, "40,200 pixels; at most 40,000 are taken")
+    assert post("/predict", content=tiled_tiff(208)) == (413, "43,264 pixels; at most 40,000 are taken")
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 15_000, 15_000, 8, 0, 0, 0, 0), b"IDAT")
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+    assert post("/predict", content=bomb) == (413, "too many pixels; at most 40,000 are taken")
     assert post("/predict", content=b"") == (400, "the body is empty: send a picture")
     assert post("/predict?find_faces=perhaps", content=b"x")[0] == 400
     told = 400, "there is no parameter findfaces, only find_faces"
@@ -543,6 +552,21 @@ def test_full_is_503_with_a_time_to_come_back(model):
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             batcher.release()
             assert (await client.post("/predict", content=png(FACES[0]))).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_more_faces_than_there_is_room_for_are_refused_for_good(model, photo):
+    two = np.hstack([np.asarray(Image.open(io.BytesIO(photo)))] * 2)
+
+    async def scenario():
+        async with in_this_process(model) as (client, batcher):
+            answer = await client.post("/predict?find_faces=1", content=png(two))
+            assert (answer.status_code, answer.json()["error"]) == (
+                413,
+                "2 faces; at most 1 are taken at once",
+            )
+            assert batcher.held == 0
 
     asyncio.run(scenario())
 

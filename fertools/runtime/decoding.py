@@ -17,6 +17,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fertools.errors import ImageError
 from fertools.reading import LARGEST_IMAGE, read_bytes
 
+#: TIFF's tags of a tile's width and length, which need not be within the picture.
+_TILE = (322, 323)
+
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 
 #: ``warnings.catch_warnings`` swaps a process-wide list; two threads at once could leave it swapped. And
@@ -72,6 +75,8 @@ def load(source: Source) -> tuple[Image.Image, str]:
             source.load()
             return source, name
         image = Image.open(BytesIO(data))
+        if image.format == "EPS":  # a program, which Pillow would run by Ghostscript
+            raise ImageError("an EPS file is not decoded: convert it to PNG or JPEG")
         _check_size(image)
         image.load()
         _check_size(image)  # of a picture inside an icon it is known only now
@@ -80,9 +85,16 @@ def load(source: Source) -> tuple[Image.Image, str]:
 
 def _check_size(image: Image.Image) -> None:
     """Raise DecompressionBombError for too many pixels; Pillow warns of these and refuses twice as many."""
-    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    pixels, most = decoded_pixels(image), Image.MAX_IMAGE_PIXELS
     if most is not None and pixels > most:
         raise Image.DecompressionBombError(f"{pixels:,} of at most {most:,}")
+
+
+def decoded_pixels(image: Image.Image) -> int:
+    """Return the pixels that decoding an opened image needs memory for: its own, or those of a tile."""
+    tags = getattr(image, "tag_v2", {})
+    across, down = (tags.get(tag, 0) for tag in _TILE)
+    return max(image.width * image.height, int(across) * int(down))
 
 
 def _read(name: str) -> bytes:

@@ -41,6 +41,7 @@ from fertools.errors import FertoolsError, ImageError
 from fertools.faces import Face, FaceFinder
 from fertools.faces.describing import describe
 from fertools.runtime import Prediction, to_face
+from fertools.runtime.decoding import decoded_pixels
 from fertools.serving import protocol, schema
 from fertools.serving.batching import Batcher, FullError, NetworkError
 from fertools.serving.protocol import RefusedError
@@ -344,6 +345,8 @@ async def _predict(request: Request, find_faces: bool, service: Service) -> JSON
             service.decoding, _faces, picture, finder, service.settings.max_pixels
         )
         more = max(0, len(crops) - 1)
+        if more >= batcher.capacity:  # waiting would not help
+            raise RefusedError(f"{more + 1} faces; at most {batcher.capacity} are taken at once", 413)
         batcher.admit(more)
         held += more
         rows = (await batcher.submit(crops)).tolist() if len(crops) else []
@@ -399,11 +402,13 @@ def _faces(picture: bytes, finder: FaceFinder | None, max_pixels: int) -> tuple[
     """
     try:
         with Image.open(BytesIO(picture)) as opened:  # only the header is read
-            width, height = opened.size
+            pixels = decoded_pixels(opened)
+    except Image.DecompressionBombError as error:
+        raise RefusedError(f"too many pixels; at most {max_pixels:,} are taken", 413) from error
     except Exception as error:  # decoders raise all kinds of errors on broken files
         raise ImageError("not an image file that Pillow can read") from error
-    if width * height > max_pixels:
-        raise RefusedError(f"{width}x{height} pixels; at most {max_pixels} are taken", 413)
+    if pixels > max_pixels:
+        raise RefusedError(f"{pixels:,} pixels; at most {max_pixels:,} are taken", 413)
     if finder is None:
         return to_face(picture)[None], []
     found = finder.find(picture)
