@@ -509,6 +509,26 @@ assert cv2.utils.logging.getLogLevel() == level
     assert (done.stdout.split(), done.stderr) == (["Video", "Video", "Writer", "FaceFinder"], "")
 
 
+@pytest.mark.parametrize("option", ["--draw", "--csv"])
+@pytest.mark.parametrize("name", ["video.avi", "./video.avi", "link.avi"])
+def test_no_output_replaces_the_video(tmp_path, monkeypatch, option, name):
+    (tmp_path / "video.avi").write_bytes(b"not even opened")
+    (tmp_path / "link.avi").symlink_to("video.avi")
+    monkeypatch.chdir(tmp_path)
+    result = run("video.avi", option, name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {option} {Path(name)}: is the video itself")
+    assert (tmp_path / "video.avi").read_bytes() == b"not even opened"
+
+
+def test_two_outputs_are_two_files(video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(video, "--csv", "new.mp4", "--draw", tmp_path / "new.mp4")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "are one file; name two" in result.stderr
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_file_that_cannot_be_written(video, export, tmp_path):
     for option, name in (("--draw", "video.xyz"), ("--csv", "no/such\0/file.csv")):
         result = run(video, "--model", export, option, tmp_path / name)

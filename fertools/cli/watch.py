@@ -21,7 +21,7 @@ from fertools import files
 from fertools.cli.common import model_option, precision_option, talk
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option
 from fertools.contract import LABELS
-from fertools.errors import DataError
+from fertools.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fertools.faces import TrackedFace, Video
@@ -122,6 +122,7 @@ def command(
         raise click.UsageError("--size, --rate and --live are for frames on stdin (SRC -).")
     if source == "-" and size is None:
         raise click.UsageError("Frames on stdin need a size, e.g. --size 640x480.")
+    _check_outputs(source, table, draw)
     finder = make_finder(detector, min_confidence, longest_side=longest_side)
     from fertools.faces import Tracker, Video
     from fertools.faces.detectors import opencv
@@ -156,6 +157,15 @@ def command(
             talk(f"Wrote {path}.")
     if video.failure is not None:
         raise DataError(f"{'stdin' if source == '-' else source}: {video.failure}")
+
+
+def _check_outputs(source: str, table: Path | None, draw: Path | None) -> None:
+    """Raise ConfigError if an output would replace the video or the other output."""
+    for option, path in (("--csv", table), ("--draw", draw)):
+        if path is not None and files.same_file(path, source):
+            raise ConfigError(f"{option} {path}: is the video itself, which it would replace; name another")
+    if table is not None and draw is not None and files.same_file(table, draw):
+        raise ConfigError(f"--csv {table} and --draw {draw}: are one file; name two")
 
 
 class Summary:

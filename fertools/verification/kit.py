@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from fertools import contract
 from fertools.data import Dataset, synthetic
-from fertools.errors import DataError, GateError, ModelError
+from fertools.errors import DataError, GateError, ModelError, WriteError
 from fertools.evaluation import in_batches
 from fertools.files import replacing
 from fertools.processor import processor
@@ -136,7 +136,7 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
 
     Arguments:
         folder: an export.
-        path: the zip to write.
+        path: the zip to write; an earlier kit there is replaced.
         dataset: whose test images travel; None for drawn faces, which are nobody's picture.
         images: how many, at most all of the test split; drawn evenly from it by a fixed seed.
 
@@ -146,7 +146,10 @@ def write_kit(folder: Path, path: Path, dataset: Dataset | None = None, *, image
     Raises:
         ModelError: the export is missing or damaged.
         DataError: the data has no test split.
+        WriteError: ``path`` cannot be written, or holds something else than a kit.
     """
+    if path.exists() and not _is_kit(path):
+        raise WriteError(f"{path}: is there and no kit, so it is not replaced; choose another name")
     faces, source = _images(dataset, images)
     files = model_files(folder)
     if not files:
@@ -251,6 +254,14 @@ def read_result(folder: Path, result: Path, dataset: Dataset | None = None) -> D
         )
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise DataError(f"{result}: not a whole result of check.py ({error}); run the check again") from error
+
+
+def _is_kit(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return KIT_FILE in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _images(dataset: Dataset | None, count: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
