@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from fertools.benchmark.work import SIZE, matrix_product, multiply_adds
 from fertools.cli import COMMANDS, main
 from fertools.contract import INT8_FILE, ONNX_FILE
 from fertools.errors import ConfigError, ModelError
+from fertools.runtime import location
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,31 @@ def test_without_a_float32_file_there_is_no_ratio(tmp_path):
     found = benchmark(tiny_export(tmp_path, "int8"), batches=(1,), rounds=1)
     assert [row.times_float32 for row in found.speeds] == [None]
     assert " - " in found.to_text()
+
+
+def test_a_device_without_onnx_has_all_but_the_share_of_matmul_speed(export, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    result = CliRunner().invoke(main, ["benchmark", str(export), "--batch", "2", "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert "no share of matmul speed: onnx is not installed: pip install 'fertools[train]'" in result.stderr
+    speeds = json.loads(result.stdout)["speeds"]
+    assert [row["share_of_peak"] for row in speeds] == [None, None]
+    assert all(row["images_per_second"] > 0 for row in speeds)
+    result = CliRunner().invoke(main, ["benchmark", str(export), "--batch", "2"])
+    assert [line.split()[-1] for line in result.stdout.splitlines()[-2:]] == ["-", "-"]
+
+
+def test_the_share_is_of_the_best_matrix_product(export, monkeypatch):
+    """With one disturbed product, or a few, it holds; if all were disturbed, it is left out."""
+    products = {"matmul float32": [[9e-3, 1e-3], [2e-3, 5e-3]], "matmul int8": [[3600.0], [7200.0]]}
+    monkeypatch.setattr(
+        "fertools.benchmark.measure.in_turns",
+        lambda calls, rounds, threads: {name: products.get(name, [[1e-3]]) for name in calls},
+    )
+    found = benchmark(export, batches=(2,))
+    float32, int8 = (row.share_of_peak for row in found.speeds)
+    assert float32 == pytest.approx(2 * found.multiply_adds / SIZE**3)
+    assert int8 is None
 
 
 def graph_file(path, nodes, arrays, shape, result):
@@ -111,9 +138,13 @@ def test_wrong_arguments(export, tmp_path):
         benchmark(tmp_path)
 
 
-def test_the_command(export, tmp_path):
+def test_the_command(export, tmp_path, monkeypatch):
+    """Of a model that ships, by its name."""
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "compact").symlink_to(export)
+    monkeypatch.setattr(location, "_PACKAGE", tmp_path)
     plot = tmp_path / "speed.png"
-    arguments = ["benchmark", str(export), "--batch", "2", "--plot", str(plot), "--json"]
+    arguments = ["benchmark", "compact", "--batch", "2", "--plot", str(plot), "--json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)

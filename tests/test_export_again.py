@@ -105,7 +105,7 @@ def test_an_export_never_replaces_its_source(here, source, force):
 
 def test_a_shipped_model_by_its_name(here, small_export, monkeypatch):
     monkeypatch.setattr(location, "_PACKAGE", here / "package")
-    assert "no model ships with this copy" in one_line(run("compact"))
+    assert "compact: does not ship with this copy" in one_line(run("compact"))
     shipped = tiny_export(here / "package" / "exported" / "compact", "int8")
     assert "compact: has no model.keras (wheels bring the int8 files" in one_line(run("compact"))
     shutil.rmtree(shipped)

@@ -117,7 +117,7 @@ def test_precision_chooses_the_file(export, tmp_path):
 def test_shipped_model(tmp_path, monkeypatch):
     package = tmp_path / "checkout" / "fertools"
     monkeypatch.setattr(location, "_PACKAGE", package)
-    with pytest.raises(ModelError, match="no model ships"):
+    with pytest.raises(ModelError, match="sequential: does not ship"):
         Predictor()
     beside = tiny_export(package.parent / "exported" / "sequential")
     assert Predictor().path == beside / INT8_FILE
@@ -129,13 +129,13 @@ def test_shipped_model_by_name(tmp_path, monkeypatch):
     package = tmp_path / "checkout" / "fertools"
     monkeypatch.setattr(location, "_PACKAGE", package)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="no model ships"):
+    with pytest.raises(ModelError, match="compact: does not ship"):
         Predictor("compact")
     shipped = tiny_export(package / "exported" / "compact")
     assert Predictor("compact").path == shipped / INT8_FILE
     own = tiny_export(tmp_path / "compact", "float32")
     assert Predictor("compact").path == own.relative_to(tmp_path) / ONNX_FILE
-    with pytest.raises(ModelError, match=r"folder, an \.onnx or \.ort file, or sequential or"):
+    with pytest.raises(ModelError, match=r"or a model that ships: sequential or compact"):
         Predictor("tiny")
 
 

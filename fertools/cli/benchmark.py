@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fertools.cli.common import emit, json_option, talk
+from fertools.runtime.location import locate
 
 
 @click.command()
@@ -33,12 +34,14 @@ from fertools.cli.common import emit, json_option, talk
 def command(folder: Path, threads: int, batches: tuple[int, ...], plot: Path | None, as_json: bool) -> None:
     """Time the files of an export on this machine's CPU.
 
-    FOLDER is an export. The files take turns, so their ratios hold on a busy machine too; the absolute
-    times need an idle one.
+    FOLDER is an export, or a model that ships: sequential or compact. The files take turns, so their ratios
+    hold on a busy machine too; the absolute times need an idle one. "of matmul speed" is the share of the
+    multiply-adds per second that a 768x768x768 matrix product reaches here in the same precision; it needs
+    the package onnx (extra train).
     """
     from fertools.benchmark import benchmark, benchmark_figure
 
-    found = benchmark(folder, threads=threads, batches=batches, say=talk)
+    found = benchmark(locate(folder), threads=threads, batches=batches, say=talk)
     if plot:
         benchmark_figure(found, plot)
         talk(f"The picture is in {plot}.")

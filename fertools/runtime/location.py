@@ -40,10 +40,12 @@ def locate(model: Path | None) -> Path:
     """
     if model is not None and (str(model) not in SHIPPED or model.exists()):
         return model
-    shipped = shipped_model(DEFAULT if model is None else str(model))
+    name = DEFAULT if model is None else str(model)
+    shipped = shipped_model(name)
     if shipped is None:
         raise ModelError(
-            "no model ships with this copy of fertools: pass one, e.g. a folder that 'fertools export' wrote"
+            f"{name}: does not ship with this copy of fertools: pass a model, e.g. a folder that 'fertools"
+            " export' wrote"
         )
     return shipped
 
@@ -100,7 +102,8 @@ def _find(model: Path | None, precision: str) -> tuple[Path, str | None]:
         return path, None if precision == "auto" else precision
     if not path.is_dir():
         raise ModelError(
-            f"{path}: no such model: pass an export folder, an .onnx or .ort file, or {' or '.join(SHIPPED)}"
+            f"{path}: no such model: pass an export folder, an .onnx or .ort file, or a model that ships:"
+            f" {' or '.join(SHIPPED)}"
         )
     found = model_files(path)
     if not found:
