@@ -235,8 +235,9 @@ def test_stress_means_and_pairs(faces):
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FERTOOLS_DATA", raising=False)
-    write(tiny_training.dataset(), tmp_path / "tiny.npz")
-    tiny_export(tmp_path / "export")
+    dataset = tiny_training.dataset()
+    write(dataset, tmp_path / "tiny.npz")
+    tiny_export(tmp_path / "export", data={"name": "tiny.npz", "fingerprint": dataset.fingerprint})
     return tmp_path
 
 

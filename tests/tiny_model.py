@@ -82,15 +82,15 @@ def tiny_proto(
     return model
 
 
-def tiny_bytes(precision: str = "float32", *, seed: int = 0) -> bytes:
+def tiny_bytes(precision: str = "float32", *, seed: int = 0, **changes: Any) -> bytes:
     """A model file. The int8 one is the same graph under another name, which a runtime cannot notice."""
-    return add_checksum(tiny_proto(tiny_info(precision, seed), seed=seed).SerializeToString())
+    return add_checksum(tiny_proto(tiny_info(precision, seed, **changes), seed=seed).SerializeToString())
 
 
-def tiny_export(folder: Path, *precisions: str, seed: int = 0) -> Path:
-    """Write an export folder with these precisions (default: both) and return it."""
+def tiny_export(folder: Path, *precisions: str, seed: int = 0, **changes: Any) -> Path:
+    """Write an export folder with these precisions (default: both), metadata changed, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for precision in precisions or ("float32", "int8"):
         name = {"float32": ONNX_FILE, "int8": INT8_FILE}[precision]
-        (folder / name).write_bytes(tiny_bytes(precision, seed=seed))
+        (folder / name).write_bytes(tiny_bytes(precision, seed=seed, **changes))
     return folder

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from fertools import data
 from fertools.data import synthetic
+from fertools.evaluation import is_run
 from fertools.runtime.prediction import VIEWS
 from fertools.runtime.providers import PROVIDERS
 
@@ -61,6 +63,13 @@ views_option = click.option(
     help="Views of each image; flip is the mean over it and its mirror.",
 )
 
+measured_data_option = click.option(
+    "--data",
+    "source",
+    metavar="SRC",
+    help="Data set.  [default: $FERTOOLS_DATA, else the run's, else synthetic]",
+)
+
 
 def talk(message: str = "") -> None:
     """Print a message to stderr."""
@@ -86,6 +95,38 @@ def default_source() -> str:
         return source
     talk("No --data and no FERTOOLS_DATA in the environment: synthetic, drawn faces.")
     return synthetic.NAME
+
+
+def load_data(model: Path, precision: str, source: str | None) -> Dataset:
+    """Return the data set to measure ``model`` on: ``source``, else $FERTOOLS_DATA, else that of a run.
+
+    Says which it is if none is named, and whether the model was trained on other data.
+    """
+    trained_on = _training_data(model, precision)
+    if source is None and not os.environ.get("FERTOOLS_DATA") and "source" in trained_on:
+        source = trained_on["source"]
+        talk(f"No --data: {source}, as in training.")
+    dataset = data.load(source or default_source())
+    if trained_on and trained_on["fingerprint"] != dataset.fingerprint:
+        talk(f"{model} was trained on other data: {trained_on['name']}.")
+    return dataset
+
+
+def _training_data(model: Path, precision: str) -> Mapping[str, Any]:
+    """Return name and fingerprint of the data that ``model`` was trained on, and of a run also the source.
+
+    Empty for a .keras file, which tells nothing.
+    """
+    if is_run(model):
+        from fertools.training import Run
+
+        facts: Mapping[str, Any] = Run.open(model).facts["data"]
+        return facts
+    if model.suffix == ".keras":
+        return {}
+    from fertools.runtime import Predictor
+
+    return Predictor(model, precision=precision, providers="cpu", threads=1).info.data
 
 
 class Progress:

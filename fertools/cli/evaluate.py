@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from fertools import data
-from fertools.cli.common import default_source, emit, json_option, precision_option, talk, views_option
+from fertools.cli.common import (
+    emit,
+    json_option,
+    load_data,
+    measured_data_option,
+    precision_option,
+    talk,
+    views_option,
+)
 from fertools.evaluation import confusion_figure, is_run, measure, open_network
-from fertools.training import Run
 
 
 @click.command()
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
-@click.option(
-    "--data",
-    "source",
-    metavar="SRC",
-    help="Data set.  [default: $FERTOOLS_DATA, else the run's, else synthetic]",
-)
+@measured_data_option
 @click.option(
     "--split",
     type=click.Choice(data.SPLITS),
@@ -44,19 +45,14 @@ def command(
 ) -> None:
     """Measure a run or an exported model on a split.
 
-    MODEL is a run folder, an export folder, or an .onnx, .ort or .keras file. The figures are given twice:
-    for the whole split, and without the images that are also in another split.
+    MODEL is a run folder, an export folder, an .onnx, .ort or .keras file, or a model that ships: sequential
+    or compact. The figures are given twice: for the whole split, and without the images that are also in
+    another split.
     """
-    run = Run.open(model) if is_run(model) else None
     # A choice made on the test split would flatter itself, so before an export it must be asked for.
-    split = split or ("validation" if run is not None or model.suffix == ".keras" else "test")
-    if source is None and run is not None and not os.environ.get("FERTOOLS_DATA"):
-        source = run.facts["data"]["source"]
-        talk(f"No --data: {source}, as in training.")
+    split = split or ("validation" if is_run(model) or model.suffix == ".keras" else "test")
     network = open_network(model, precision)
-    dataset = data.load(source or default_source())
-    if run is not None and run.facts["data"]["fingerprint"] != dataset.fingerprint:
-        talk(f"The run was trained on other data: {run.facts['data']['name']}.")
+    dataset = load_data(model, precision, source)
     measurement = measure(network, dataset, split, views)
     if plot:
         confusion_figure(measurement.official, plot, f"{model.resolve().name}, {measurement.title}")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fertools import data
-from fertools.cli.common import default_source, emit, json_option, precision_option, talk
+from fertools.cli.common import emit, json_option, load_data, measured_data_option, precision_option, talk
 from fertools.evaluation import open_network
 from fertools.evaluation.stress import Stress, stress
 from fertools.tables import text_table
@@ -20,7 +20,7 @@ HEADER = ("change", "severities, mild to severe", "mild", "middle", "severe", "m
 
 @click.command()
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
-@click.option("--data", "source", metavar="SRC", help="Data set.  [default: $FERTOOLS_DATA, else synthetic]")
+@measured_data_option
 @click.option(
     "--split", type=click.Choice(data.SPLITS), default="validation", show_default=True, help="Which images."
 )
@@ -46,12 +46,12 @@ def command(
 ) -> None:
     """Measure a model on worse images: small, blurred, noisy, badly lit.
 
-    MODEL is a run folder, an export folder, or an .onnx, .ort or .keras file. Changes that a camera, a codec,
-    a detector or the light makes are applied to the split at three severities, the same in every call. Their
-    mean accuracy is printed beside the clean one.
+    MODEL is a run folder, an export folder, an .onnx, .ort or .keras file, or a model that ships: sequential
+    or compact. Changes that a camera, a codec, a detector or the light makes are applied to the split at
+    three severities, the same in every call. Their mean accuracy is printed beside the clean one.
     """
     network = open_network(model, precision)
-    dataset = data.load(source or default_source())
+    dataset = load_data(model, precision, source)
     found = stress({"model": network}, dataset, split, images=images, progress=_progress)["model"]
     if plot:
         from fertools.evaluation.figures import stress_figure
