@@ -10,6 +10,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 for variable in ("FERTOOLS_DATA", "TF_CPP_MIN_LOG_LEVEL"):
     os.environ.pop(variable, None)
 
+if detector := os.environ.pop("FERTOOLS_DETECTOR", None):
+    os.environ.setdefault("FERTOOLS_TEST_DETECTOR", detector)
+
 # FERTOOLS_TEST_BFLOAT16=1: train in bfloat16 whatever the processor, as on one where that is faster.
 if os.environ.get("FERTOOLS_TEST_BFLOAT16"):
     from fertools import backend
@@ -71,7 +74,7 @@ def blank_run(small_run, small_data, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def yunet() -> str:
     """A YuNet's ONNX file, which is not part of the project."""
-    path = os.environ.get("FERTOOLS_TEST_DETECTOR") or os.environ.get("FERTOOLS_DETECTOR")
+    path = os.environ.get("FERTOOLS_TEST_DETECTOR")
     if not path or not Path(path).is_file():
         pytest.skip("FERTOOLS_TEST_DETECTOR names no YuNet file")
     return path

@@ -352,10 +352,33 @@ def test_own_data_travels_on_request(export: Path, tmp_path: Path) -> None:
         read_result(export, tmp_path / "result.json", other)
 
 
+def test_a_kit_of_a_model_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["verify", "compact", "--kit", "kit.zip", "--images", "2"])
+    assert done.exit_code == 0, done.output
+    with zipfile.ZipFile("kit.zip") as archive:
+        assert json.loads(archive.read("kit.json"))["model"] == "compact"
+
+
 def test_a_folder_without_models_has_no_kit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds no model file"):
         write_kit(tmp_path, tmp_path / "kit.zip")
     assert not (tmp_path / "kit.zip").exists()
+
+
+def test_a_kit_replaces_nothing_but_a_kit(export: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("holiday.txt", "photos")
+    before = other.read_bytes()
+    done = CliRunner().invoke(main, ["verify", str(export), "--kit", str(other)])
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: {other}: is there and no kit, so it is not replaced; choose another name\n"
+    assert other.read_bytes() == before
+    assert write_kit(export, tmp_path / "kit.zip", images=3) == 3
+    assert write_kit(export, tmp_path / "kit.zip", images=4) == 4
+    done = CliRunner().invoke(main, ["verify", str(export), "--kit", "victim.png"])
+    assert (done.exit_code, done.stdout) == (2, "")
 
 
 def test_the_commands(small_export: Path, tmp_path: Path) -> None:

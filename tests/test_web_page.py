@@ -73,6 +73,7 @@ def test_the_small_model_is_the_default(tmp_path: Path, monkeypatch: pytest.Monk
     result = web()
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
+    assert "Without a face detector; --detector adds one." in result.stderr
     assert "Next: python -m http.server --directory web, then open http://localhost:8000" in result.stderr
     compact = shipped_model("compact")
     assert compact is not None
@@ -151,8 +152,25 @@ def test_a_detector_comes_with_its_constants_and_its_licence(tmp_path: Path, fak
     assert (tmp_path / "out" / "licences" / "detector.txt").read_text() == "as you like"
     assert (tmp_path / "out" / "detector.onnx").read_bytes() == fake_yunet.read_bytes()
     detector = json.loads((tmp_path / "out" / PAGE_FILE).read_text())["detector"]
+    assert "Without a face detector" not in result.stderr
     assert detector["file"] == "detector.onnx"
     assert len(detector["template"]) == 5
+
+
+@pytest.mark.usefixtures("runtime_files")
+def test_the_detector_of_the_environment(
+    tmp_path: Path, fake_yunet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERTOOLS_DETECTOR", str(fake_yunet))
+    out = tmp_path / "my page"
+    result = web("--out", out)
+    assert (out / "detector.onnx").read_bytes() == fake_yunet.read_bytes()
+    assert f"--directory '{out}', then" in result.stderr
+    monkeypatch.setenv("FERTOOLS_DETECTOR", "haar")
+    result = web("--out", out)
+    assert (result.exit_code, "Without a face detector" in result.stderr) == (0, True)
+    assert not (out / "detector.onnx").exists()
+    assert "haar: is inside OpenCV; a page takes only" in one_line(web("--detector", "haar", "--out", out))
 
 
 @pytest.mark.usefixtures("runtime_files")

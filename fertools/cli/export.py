@@ -20,6 +20,7 @@ from fertools.export import QuantizeConfig, export_subject
 from fertools.export.exporter import TARGETS, WEB, check_out
 from fertools.export.quantization import DEFAULT_IMAGES, METHODS
 from fertools.export.subject import Ensemble, FinishedRun, Subject, is_export, open_export, open_members
+from fertools.faces.finder import DETECTOR_VARIABLE
 from fertools.runtime.location import locate
 from fertools.training import Run
 from fertools.training.run import best_seed, open_runs, siblings
@@ -53,7 +54,12 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         json_option,
         click.option("--force", is_flag=True, help="Replace an export that was made from other data."),
-        click.option("--calibration-method", type=click.Choice(METHODS), help=f"[default: {METHODS[0]}]"),
+        click.option(
+            "--calibration-method",
+            type=click.Choice(METHODS),
+            help="How calibration finds the range of an activation: minmax takes all its values, entropy and"
+            f" percentile cut off outliers.  [default: {METHODS[0]}]",
+        ),
         click.option(
             "--calibration-images",
             type=click.IntRange(min=1),
@@ -104,7 +110,8 @@ def web_options(function: Callable[..., None]) -> Callable[..., None]:
             "--detector",
             metavar="FILE",
             type=click.Path(path_type=Path),
-            help="A YuNet face detector (.onnx), with which the page finds faces.",
+            help="A YuNet face detector (.onnx), with which the page finds faces."
+            f"  [default: ${DETECTOR_VARIABLE}, else none]",
         ),
     ):
         command = option(command)
@@ -117,7 +124,8 @@ def serve_hint(folder: Path, page: Page) -> None:
         talk(note)
     size = f"{page.total / 1e6:.1f} MB, of which {page.ours / 1e6:.1f} MB are the page and the model"
     talk(f"Wrote {folder}/: {size}")
-    talk(f"Next: python -m http.server --directory {folder}, then open http://localhost:8000")
+    where = shlex.quote(str(folder))
+    talk(f"Next: python -m http.server --directory {where}, then open http://localhost:8000")
 
 
 def _quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
@@ -188,7 +196,7 @@ def write_export(
     if done.page is not None:
         serve_hint(folder / WEB_FOLDER, done.page)
     else:
-        talk(f"Next: fertools predict IMAGE --model {folder}")
+        talk(f"Next: fertools predict IMAGE --model {shlex.quote(str(folder))}")
 
 
 @click.command()
@@ -324,8 +332,9 @@ def verify(
 ) -> None:
     """Compare Keras, ONNX and int8 on the test split.
 
-    FOLDER is an export. Each gate is proved, broken, or, if the split is too small to decide, not proved; it
-    then says how many images would be enough. The exit code is 1 if a gate is broken.
+    FOLDER is an export, or a model that ships: sequential or compact. Each gate is proved, broken, or, if the
+    split is too small to decide, not proved; it then says how many images would be enough. The exit code is 1
+    if a gate is broken.
 
     With --kit and --device the comparison is with another machine: the kit holds images, the answers of each
     file here, and a script that needs only numpy and onnxruntime. The device must predict the same class on
@@ -337,6 +346,7 @@ def verify(
         raise click.UsageError("--images goes with --kit.")
     if other_data and (kit is not None or device is not None):
         raise click.UsageError("--other-data is for verifying here; it does not go with --kit or --device.")
+    folder = locate(folder)
     if kit is not None:
         _write_kit(folder, kit, source, images, as_json=as_json)
     elif device is not None:
@@ -356,6 +366,8 @@ def _write_kit(folder: Path, path: Path, source: str | None, images: int | None,
     """Write a kit. $FERTOOLS_DATA is ignored: pictures of people leave this machine only if named."""
     from fertools.verification.kit import IMAGES, write_kit
 
+    if path.suffix.lower() != ".zip":
+        raise click.UsageError(f"--kit {path}: a kit is a .zip file; name one.")
     dataset = data.load(source) if source else None
     count = write_kit(folder, path, dataset, images=images or IMAGES)
     if as_json:

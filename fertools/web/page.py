@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 import fertools
 from fertools.errors import ConfigError, ModelError, WebError
 from fertools.faces.detectors import YuNet
+from fertools.faces.finder import DETECTOR_VARIABLE, HAAR
 from fertools.faces.framing import CLOSE_TEMPLATE
 from fertools.files import replacing_folder
 from fertools.intended_use import data_note, limits
@@ -46,7 +48,8 @@ class WebConfig:
 
     #: The npm package onnxruntime-web or its ``dist`` folder; see ``onnxruntime_web.read_files``.
     onnxruntime_web: Path | None = None
-    #: A YuNet detector (.onnx), so that the page finds faces by itself.
+    #: A YuNet detector (.onnx), so that the page finds faces by itself; None for the file that the
+    #: environment variable ``FERTOOLS_DETECTOR`` names, if any.
     detector: Path | None = None
 
 
@@ -88,15 +91,14 @@ def gather(config: WebConfig, *, say: Callable[[str], None] = lambda message: No
     ours = {file.name: file.read_bytes() for file in sorted(_STATIC.iterdir()) if file.is_file()}
     ours[f"{LICENCES}/fertools.txt"] = _own_licence()
     others = onnxruntime_web.read_files(config.onnxruntime_web, say=say) | _onnxruntime_licences()
-    if config.detector is None:
-        return PageParts(ours, others, None)
-    others[DETECTOR_FILE] = _detector(config.detector)
-    licence = _licence_beside(config.detector)
+    file = _chosen_detector(config.detector)
+    if file is None:
+        return PageParts(ours, others, None, ("Without a face detector; --detector adds one.",))
+    others[DETECTOR_FILE] = _detector(file)
+    licence = _licence_beside(file)
     detector = {"file": DETECTOR_FILE, **FRAMING}
     if licence is None:
-        note = (
-            f"No LICENSE beside {config.detector}: add the detector's terms to {LICENCES}/ before publishing."
-        )
+        note = f"No LICENSE beside {file}: add the detector's terms to {LICENCES}/ before publishing."
         return PageParts(ours, others, detector, (note,))
     others[f"{LICENCES}/detector.txt"] = licence
     return PageParts(ours, others, detector)
@@ -183,6 +185,16 @@ def _onnxruntime_licences() -> dict[str, bytes]:
         return {f"{LICENCES}/{name}": (folder / source).read_bytes() for name, source in texts.items()}
     except OSError as error:
         raise WebError(f"{folder}: onnxruntime's licence cannot be read: {error.strerror}") from error
+
+
+def _chosen_detector(named: Path | None) -> Path | None:
+    """Return the file of the page's detector: as ``FaceFinder`` chooses, but the page has no cascade."""
+    if named is None:
+        variable = os.environ.get(DETECTOR_VARIABLE) or HAAR
+        return None if variable == HAAR else Path(variable)
+    if str(named) == HAAR:
+        raise ConfigError(f"{HAAR}: is inside OpenCV; a page takes only a YuNet, by its ONNX file")
+    return named
 
 
 def _detector(path: Path) -> bytes:
