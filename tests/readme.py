@@ -9,6 +9,7 @@ from typing import Any
 from readme_peers import peers
 
 from fertools.runtime.location import SHIPPED
+from fertools.training import AUGMENTATIONS
 from fertools.training.adaptation import Change
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,7 @@ def pages() -> dict[Path, str]:
         DOCS / "stress.md": {"measured": on_worse_images(), "camera": camera(json.loads(CAMERA.read_text()))},
         DOCS / "engines.md": {"peers": peers(json.loads(PEERS.read_text()), reports())},
         DOCS / "faces.md": {"scenes": scenes()},
-        DOCS / "training.md": {"adapted": adapted()},
+        DOCS / "training.md": {"adapted": adapted(), "augmentations": augmentations()},
     }
     return {page: _renewed(page.read_text(), blocks) for page, blocks in made.items()}
 
@@ -69,6 +70,26 @@ def adapted() -> str:
     document = json.loads(ADAPTED.read_text())
     change = Change(*((document[name]["before"], document[name]["after"]) for name in ("new", "old")))
     return f"```text\n{change.to_text()}\n```\n"
+
+
+def augmentations() -> str:
+    """What each value of ``--augmentation`` does."""
+    lines = [
+        "| `--augmentation` | mirrored | turned | shifted, pixels | size, times | brightness, contrast"
+        " | erased |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in AUGMENTATIONS.items():
+        cells = (
+            one.flip and "half of them",
+            one.rotation and f"{one.rotation:g}°",
+            one.shift and f"{one.shift:g}",
+            one.scale and f"{1 + one.scale:g}",
+            one.brightness and f"{one.brightness:.0%}, {one.contrast:.0%}",
+            one.erasing and f"a rectangle in {one.erasing:.0%}",
+        )
+        lines.append(f"| `{name}` | {' | '.join(cell or '' for cell in cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def camera(document: dict[str, Any]) -> str:

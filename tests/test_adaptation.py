@@ -50,7 +50,7 @@ def test_all_old_images_are_rehearsed_where_there_are_few() -> None:
 
 
 def test_too_few_images_are_refused() -> None:
-    with pytest.raises(DataError, match="6 images in the train split are too few"):
+    with pytest.raises(DataError, match="too few images to adapt to; it takes 1 more train images"):
         check_enough(synthetic.generate(6, 35, 14))
     check_enough(synthetic.generate(7, 7, 0))
 

@@ -41,6 +41,11 @@ def test_the_list(one_run):
         assert measured == ("55.1% / 56.3% (15 epochs)" if network.name == "cnn3" else "-")
     ensemble = [row for row in rows if "72.8% PublicTest (ensemble), 73.8% PrivateTest (ensemble)" in row]
     assert len(ensemble) == 4
+    assert header.endswith("measured here with its published recipe, validation / test")
+    assert result.stderr.splitlines() == [
+        "sequential and compact ship trained: fertools info --model NAME has their accuracy.",
+        "Next: fertools models show NAME, or fertools train --model NAME",
+    ]
 
 
 def test_the_list_as_json(one_run):

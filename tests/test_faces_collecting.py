@@ -15,7 +15,7 @@ from fertools import data
 from fertools.cli import main
 from fertools.errors import DataError
 from fertools.faces import FaceFinder
-from fertools.faces.collecting import collect
+from fertools.faces.collecting import Collection, collect
 
 pytest.importorskip("cv2", reason="OpenCV is not installed (the extra faces)")
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
@@ -117,7 +117,20 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = list(csv.DictReader(file))
     assert {row["photo"] for row in rows} == {"happy/black.png", "happy/second.png"}
     assert rows == [{"photo": each["path"], "reason": each["reason"]} for each in document["left_out"]]
-    assert "Next: fertools adapt" in done.stderr
+    assert "fertools adapt" not in done.stderr
+    counts = data.load(tmp_path / "mine.npz").counts
+    assert f"it takes {7 - counts['train']} more train images and " in done.stderr
     again = CliRunner().invoke(main, ["data", "faces", str(src), str(tmp_path / "mine.npz")])
     assert again.exit_code == 1
-    assert "exists already" in again.stderr
+    assert again.stderr == (
+        f"Error: {tmp_path / 'mine.npz'}: exists already; choose another name, or replace it with --force\n"
+    )
+
+
+def test_enough_faces_are_for_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FERTOOLS_DETECTOR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    faces = data.synthetic.generate(14, 7, 0)
+    monkeypatch.setattr("fertools.faces.collecting.collect", lambda *_, **__: Collection(faces, ()))
+    done = CliRunner().invoke(main, ["data", "faces", "src", "my faces.npz"])
+    assert done.stderr.splitlines()[-1] == "Next: fertools adapt 'my faces.npz'"

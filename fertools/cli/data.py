@@ -13,6 +13,7 @@ import numpy as np
 from fertools import data, files
 from fertools.cli.common import emit, json_option, talk
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option
+from fertools.errors import DataError
 from fertools.faces.collecting import SMALLEST_FACE
 
 seed_option = click.option(
@@ -61,6 +62,12 @@ def preview(src: str, output: Path, split: str, per_class: int, seed: int) -> No
     talk(f"Wrote {output}. Next: fertools data info {shlex.quote(src)}")
 
 
+def _check_free(dst: Path, *, force: bool) -> None:
+    """Raise DataError, before any work, if ``dst`` would be replaced and nobody asked for it."""
+    if not force and dst.exists():
+        raise DataError(f"{dst}: exists already; choose another name, or replace it with --force")
+
+
 @command.command()
 @click.argument("src")
 @click.argument("dst")
@@ -68,6 +75,7 @@ def preview(src: str, output: Path, split: str, per_class: int, seed: int) -> No
 @seed_option
 def convert(src: str, dst: str, force: bool, seed: int) -> None:
     """Write SRC as DST: .csv, .npz or a folder of PNGs."""
+    _check_free(Path(dst), force=force)
     dataset = data.read(src, seed=seed)
     data.write(dataset, dst, overwrite=force)
     talk(f"Wrote {len(dataset):,} images to {dst}. Next: fertools train --data {shlex.quote(dst)}")
@@ -107,7 +115,9 @@ def faces(
     """
     from fertools.cli.common import counting
     from fertools.faces.collecting import collect
+    from fertools.training.adaptation import check_enough
 
+    _check_free(dst, force=force)
     with counting("photos") as progress:
         found = collect(
             src, make_finder(detector, min_confidence), smallest=smallest, seed=seed, progress=progress
@@ -141,4 +151,9 @@ def faces(
         for reason, count in found.reasons.items():
             click.echo(f"left out, {reason}: {count:,}")
     talk(f"Wrote {dst}, {sheet} and {listing}. Look at the contact sheet before you train.")
-    talk(f"Next: fertools adapt {shlex.quote(str(dst))}")
+    try:
+        check_enough(data.load(dst))
+    except DataError as error:
+        talk(f"Next: more photos. {error}.")
+    else:
+        talk(f"Next: fertools adapt {shlex.quote(str(dst))}")

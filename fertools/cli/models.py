@@ -10,9 +10,17 @@ import click
 from fertools.cli.common import emit, json_option, talk
 from fertools.models import NETWORKS, Network, build
 from fertools.models.measured import Measured, measured
+from fertools.runtime.location import SHIPPED
 from fertools.tables import text_table
 
-HEADER = ("name", "parameters", "multiply-adds", "input", "published", "measured here, validation / test")
+HEADER = (
+    "name",
+    "parameters",
+    "multiply-adds",
+    "input",
+    "published",
+    "measured here with its published recipe, validation / test",
+)
 
 
 @click.group(invoke_without_command=True)
@@ -21,7 +29,9 @@ HEADER = ("name", "parameters", "multiply-adds", "input", "published", "measured
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the networks that can be trained.
 
-    Published results are the authors', on the split that they name; measured results are ours.
+    Published results are the authors', on the split that they name. Measured results are of our own training
+    with the recipe that the network was published with. The models that ship were trained longer, by other
+    recipes.
     """
     if ctx.invoked_subcommand:
         if as_json:
@@ -33,7 +43,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
         return
     rows = [_row(network, runs.get(network.name, [])) for network in NETWORKS.values()]
     click.echo(text_table(HEADER, rows, left=(0, 3, 4, 5)))
-    talk("Next: fertools models show NAME, or fertools train --model NAME --recipe original")
+    talk(f"{' and '.join(SHIPPED)} ship trained: fertools info --model NAME has their accuracy.")
+    talk("Next: fertools models show NAME, or fertools train --model NAME")
 
 
 @command.command()

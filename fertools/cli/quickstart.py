@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,8 @@ def command(out: Path, model: str, as_json: bool) -> None:
         )
     else:
         click.echo(done.report.to_text())
-    talk(f"\nNext: fertools predict {out / 'faces'} --model {out / 'exported'} --top 3")
+    faces, exported = (shlex.quote(str(out / name)) for name in ("faces", "exported"))
+    talk(f"\nNext: fertools predict {faces} --model {exported} --top 3")
     talk("      fertools train --data fer2013.csv    (your own faces: see docs/data.md)")
 
 

@@ -60,7 +60,8 @@ def new_run_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--recipe",
             type=click.Choice(RECIPES),
-            help="Defaults of the options below: ours, or the published ones of the network.",
+            help="Defaults of the options below: ours (default), or those that the network was published with"
+            " (original), if it was; fertools models show NAME lists its recipes.",
         ),
         click.option(
             "--seeds",

@@ -146,8 +146,11 @@ def measure_change(base: Base, adapted: Path, new: Dataset, old: Dataset | None)
 
 def check_enough(new: Dataset) -> None:
     """Raise DataError unless the new data has images to learn from, and to judge by."""
-    for name in ("train", "validation"):
-        if len(new.split(name)) < len(contract.LABELS):
-            raise DataError(
-                f"{new.name}: {len(new.split(name))} images in the {name} split are too few to adapt to"
-            )
+    least, counts = len(contract.LABELS), new.counts
+    missing = [
+        f"{least - counts[name]} more {name} images"
+        for name in ("train", "validation")
+        if counts[name] < least
+    ]
+    if missing:
+        raise DataError(f"{new.name}: too few images to adapt to; it takes {' and '.join(missing)}")

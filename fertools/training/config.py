@@ -85,7 +85,9 @@ class TrainConfig:
     # Each step shrinks kernels by learning rate x decay; biases and BatchNorm are left alone.
     weight_decay: float = number(0.004, 0, 1, "Decoupled decay of kernels; 0 switches it off.")
     label_smoothing: float = number(0.1, 0, 0.9, "Share of the target spread over all classes.")
-    augmentation: str = choice("strong", AUGMENTATIONS, "Random changes of the training images.")
+    augmentation: str = choice(
+        "strong", AUGMENTATIONS, "Random changes of the training images; docs/training.md has a table."
+    )
     camera: float = number(
         0.0,
         0,

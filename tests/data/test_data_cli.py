@@ -87,7 +87,7 @@ def test_convert(tmp_path, small):
     assert data.read(tmp_path / "b.csv").fingerprint == small.fingerprint
     again = run("convert", tmp_path / "a.npz", tmp_path / "b.csv")
     assert again.exit_code == 1
-    assert "exists already" in again.stderr
+    assert "b.csv: exists already; choose another name, or replace it with --force\n" in again.stderr
     assert run("convert", tmp_path / "a.npz", tmp_path / "b.csv", "--force").exit_code == 0
 
 
