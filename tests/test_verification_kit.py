@@ -24,6 +24,7 @@ from fertools.contract import INT8_FILE, ONNX_FILE
 from fertools.data import synthetic
 from fertools.errors import DataError, GateError, ModelError
 from fertools.runtime.metadata import add_checksum
+from fertools.runtime.providers import PROVIDERS
 from fertools.verification import check
 from fertools.verification.kit import DEVICE_AGREEMENT, read_result, write_kit
 
@@ -160,6 +161,24 @@ def test_another_version_is_told_apart(kit: Path, tmp_path: Path) -> None:
     assert tiny_info(seed=1).weights_sha256[:12] in done.stderr
 
 
+def test_the_script_names_providers_as_the_runtime_does(kit: Path, tmp_path: Path) -> None:
+    assert {name: full for name, (full, _) in PROVIDERS.items()} == check.PROVIDERS
+    done = run(kit, tmp_path, "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["provider"] == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("name", ["coreml", "CoreMLExecutionProvider", "gpu"])
+def test_a_provider_that_is_not_there(kit: Path, tmp_path: Path, name: str) -> None:
+    if check.PROVIDERS.get(name, name) in onnxruntime.get_available_providers():
+        pytest.skip(f"{name} is in this build")
+    done = run(kit, tmp_path, "--provider", name)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {name}: not in the installed onnxruntime, which has ")
+    assert "cpu" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 CUDA = "CUDAExecutionProvider"
 
 
@@ -208,6 +227,9 @@ class Played:
         self.preloaded = 0
         self.SessionOptions = onnxruntime.SessionOptions
         self.__version__ = onnxruntime.__version__
+
+    def get_available_providers(self) -> list[str]:
+        return [CUDA, "CPUExecutionProvider"]
 
     def preload_dlls(self) -> None:
         self.preloaded += 1

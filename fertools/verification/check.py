@@ -27,7 +27,17 @@ SCHEMA = 1
 WARM_UP = 10
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-NVIDIA = (CUDA, "TensorrtExecutionProvider")
+TENSORRT = "TensorrtExecutionProvider"
+NVIDIA = (CUDA, TENSORRT)
+#: Short name -> onnxruntime's name.
+PROVIDERS = {
+    "cpu": CPU,
+    "cuda": CUDA,
+    "tensorrt": TENSORRT,
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
 
 
 class CheckError(Exception):
@@ -42,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=positive, default=1, help="threads of a prediction  [default: 1]")
     parser.add_argument(
         "--provider",
-        default=CPU,
-        help=f"onnxruntime's name  [default: {CPU}]",
+        default="cpu",
+        help=f"{', '.join(PROVIDERS)} or onnxruntime's own name  [default: cpu]",
     )
     parser.add_argument("--out", type=Path, default=Path("result.json"), help="[default: result.json]")
     options = parser.parse_args(arguments)
@@ -91,6 +101,7 @@ def check(kit: Path, files: Path, provider: str, threads: int) -> dict[str, Any]
     if hashlib.sha256(pixels).hexdigest() != facts["images"]["sha256"]:
         raise CheckError("images.u8: altered or cut short; copy the kit again")
     images = np.frombuffer(pixels, np.uint8).reshape(-1, size, size, 1)
+    provider = resolve(provider, onnxruntime.get_available_providers())
     if provider in NVIDIA:
         preload(onnxruntime)
     rows = []
@@ -171,6 +182,16 @@ def read(kit: Path, name: str) -> bytes:
         return (kit / name).read_bytes()
     except OSError as error:
         raise CheckError(f"{name}: cannot be read ({error.strerror}); copy the kit again") from error
+
+
+def resolve(name: str, available: list[str]) -> str:
+    """Onnxruntime's name of a provider that is in the installed build."""
+    full = PROVIDERS.get(name, name)
+    if full not in available:
+        short = {full: name for name, full in PROVIDERS.items()}
+        there = ", ".join(short.get(each, each) for each in available)
+        raise CheckError(f"{name}: not in the installed onnxruntime, which has {there}")
+    return full
 
 
 def preload(onnxruntime: Any) -> None:
