@@ -92,14 +92,16 @@ def test_broken_gate_keeps_the_earlier_export(blank_run, small_export, tmp_path,
 
 
 def test_other_data(blank_run, small_export, tmp_path):
-    folder = shutil.copytree(small_export, tmp_path / "out")
+    folder = shutil.copytree(small_export, tmp_path / "my export")
     result = run(blank_run, "--out", folder)
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {folder}: holds an export made from small.npz, not blank.npz;"
         " replace it with --force, or choose another folder with --out\n"
     )
-    assert run(blank_run, "--out", folder, "--force").exit_code == 0
+    result = run(blank_run, "--out", folder, "--force")
+    assert result.exit_code == 0, result.output
+    assert f"Next: fertools predict IMAGE --model '{folder}'\n" in result.stderr
     assert names(folder) == [name for name in FILES if "int8" not in name]
 
 

@@ -553,6 +553,16 @@ def test_lines_and_drawn_photos(photos):
         assert np.abs(np.asarray(drawn).astype(int) - np.asarray(plain)).max() > 50
 
 
+def test_a_photo_on_stdin(photos, export):
+    arguments = ["predict", "-", "--find-faces", "--draw", "drawn", "--model", str(export)]
+    result = CliRunner().invoke(main, arguments, input=Path("portrait.jpg").read_bytes())
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("-\t")
+    of_the_file = run("portrait.jpg", "--find-faces", "--draw", "file", "--model", export)
+    assert result.stdout.removeprefix("-") == of_the_file.stdout.removeprefix("portrait.jpg")
+    assert [path.name for path in Path("drawn").iterdir()] == ["stdin.png"]
+
+
 def test_a_small_face_comes_with_the_accuracy_at_its_size(photos, portrait):
     Image.fromarray(portrait).resize((170, 170), Image.Resampling.BILINEAR).save("small.png")
     sizes = Predictor("compact").info.accuracy["by_face_pixels"]

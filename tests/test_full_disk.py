@@ -55,7 +55,7 @@ def refused(result, path, reason):
         (["sweep", "--set", "ema=0.5", "--out", f"{READ_ONLY}/sweep", *OPTIONS], "sweep/sweep.json"),
         (["quickstart", "--out", f"{READ_ONLY}/quick"], "quick/faces.png"),
         (["models", "show", "tiny", "--plot", f"{READ_ONLY}/a.png"], "a.png"),
-        (["data", "preview", "tiny.npz", "-o", f"{READ_ONLY}/a.png"], "a.png"),
+        (["data", "preview", "tiny.npz", "--plot", f"{READ_ONLY}/a.png"], "a.png"),
         (["data", "convert", "tiny.npz", f"{READ_ONLY}/a.csv"], "a.csv"),
         (["data", "convert", "tiny.npz", f"{READ_ONLY}/folder"], "folder"),
     ],

@@ -94,6 +94,19 @@ def test_unreadable_files_do_not_stop_the_others(export, faces, tmp_path):
     ]
 
 
+def test_a_picture_on_stdin(export, faces):
+    result = CliRunner().invoke(
+        main, ["predict", "-", faces[0], "--model", str(export), "--json"], input=Path(faces[1]).read_bytes()
+    )
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == [
+        {"file": name, **Predictor(export).predict(path).to_dict()}
+        for name, path in (("-", faces[1]), (faces[0], faces[0]))
+    ]
+    result = CliRunner().invoke(main, ["predict", "-", "--model", str(export)], input=b"")
+    assert (result.exit_code, result.stderr) == (1, "Error: stdin: there is no picture on it\n")
+
+
 def test_what_is_hidden_in_a_folder_is_left_out(export, faces, tmp_path):
     for name in ("a.png", ".b.png", ".thumbs/c.png", "sub/d.png"):
         (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)

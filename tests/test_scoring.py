@@ -309,7 +309,7 @@ def test_a_parquet_file(here, model, faces, form, group):
     assert [row["row"] for row in table] == [*range(90)]
     np.testing.assert_allclose(answers(table), tiny_reference(faces.images), atol=1e-5)
     assert [row["truth"] for row in table] == [LABELS[label] for label in faces.labels]
-    assert summary.accuracy[""]["rows"] == 90
+    assert summary.accuracy["all"]["rows"] == 90
 
 
 def test_labels_of_another_column(here, model, faces):
@@ -329,7 +329,7 @@ def test_labels_of_a_column_with_gaps(here, model, faces):
     expected = [LABELS[label] for label in faces.labels]
     expected[3:6] = [None] * 3
     assert [row["truth"] for row in rows(here / "out")] == expected
-    assert summary.accuracy[""]["rows"] == 87
+    assert summary.accuracy["all"]["rows"] == 87
 
 
 def test_a_missing_pixel(here, model, faces):
@@ -367,7 +367,7 @@ def test_a_folder_of_parquet_files(here, model, faces):
     summary = score("faces", here / "out", Scoring(model))
     assert [row["row"] for row in rows(here / "out")] == [*range(50), *range(40)]
     np.testing.assert_allclose(answers(rows(here / "out")), tiny_reference(faces.images), atol=1e-5)
-    assert summary.accuracy[""]["rows"] == 90
+    assert summary.accuracy["all"]["rows"] == 90
 
 
 def test_a_row_a_face(here, model):
@@ -501,8 +501,10 @@ def test_another_source_or_model_is_an_error(here, model, faces):
             DataError, match=f"out: was begun with another {what} .*take the same, or another --out"
         ):
             score(source, here / "out", how)
+    with pytest.raises(DataError, match=r"\(tiny int8, sha256 \w{12}, not tiny int8, sha256 \w{12}\)"):
+        score("seen", here / "out", Scoring(other))
     pictures(here / "seen", 21)
-    with pytest.raises(DataError, match="begun with another source"):
+    with pytest.raises(DataError, match=r"begun with another source \(seen, sha256 \w{12}, not seen, "):
         score("seen", here / "out", Scoring(model))
     assert len(rows(here / "out")) == 21
 

@@ -46,7 +46,7 @@ LONG = "x" * 300
         ["data", "convert", "synthetic.npz", f"{LONG}.csv"],
         ["data", "convert", "synthetic.npz", LONG],
         ["data", "info", f"{LONG}.csv"],
-        ["data", "preview", "synthetic.npz", "-o", f"{LONG}.png"],
+        ["data", "preview", "synthetic.npz", "--plot", f"{LONG}.png"],
         ["predict", LONG, "--model", "model"],
         ["predict", "face.png", "--model", LONG],
         ["evaluate", LONG],

@@ -46,7 +46,9 @@ def info(src: str, seed: int, as_json: bool) -> None:
 
 @command.command()
 @click.argument("src")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="PNG file to write.")
+@click.option(
+    "--plot", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Draw the grid as a PNG."
+)
 @click.option(
     "--split", type=click.Choice(data.SPLITS), default="train", show_default=True, help="Which images."
 )
@@ -54,12 +56,14 @@ def info(src: str, seed: int, as_json: bool) -> None:
     "--per-class", type=click.IntRange(1, 100), default=10, show_default=True, help="Images per row."
 )
 @seed_option
-def preview(src: str, output: Path, split: str, per_class: int, seed: int) -> None:
+def preview(src: str, plot: Path, split: str, per_class: int, seed: int) -> None:
     """Draw a grid of images, one row per class."""
+    if plot.suffix.lower() != ".png":
+        raise click.UsageError(f"--plot {plot}: the grid is a .png file; name one.")
     grid = data.preview(data.read(src, seed=seed), split, per_class, seed)
-    with files.replacing(output) as temporary:
+    with files.replacing(plot) as temporary:
         grid.save(temporary, format="PNG")
-    talk(f"Wrote {output}. Next: fertools data info {shlex.quote(src)}")
+    talk(f"Wrote {plot}. Next: fertools data info {shlex.quote(src)}")
 
 
 def _check_free(dst: Path, *, force: bool) -> None:

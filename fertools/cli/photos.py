@@ -12,6 +12,7 @@ import click
 from fertools import files
 from fertools.cli.common import emit, talk
 from fertools.errors import ConfigError, ImageError
+from fertools.reading import LARGEST_IMAGE
 
 if TYPE_CHECKING:
     from fertools.faces import Face, FaceFinder
@@ -36,6 +37,24 @@ def make_finder(detector: str | None, min_confidence: float | None, **more: Any)
     from fertools.faces import FaceFinder
 
     return FaceFinder(detector, min_confidence=min_confidence, **more)
+
+
+#: The argument that means a picture on stdin.
+STDIN = "-"
+
+
+def picture(path: str) -> str | bytes:
+    """Return what ``to_face`` takes for the argument ``path``: the bytes on stdin for ``-``, else the path.
+
+    Raises:
+        ImageError: stdin holds no picture, or too large a one.
+    """
+    if path != STDIN:
+        return path
+    content = sys.stdin.buffer.read(LARGEST_IMAGE + 1)
+    if not 0 < len(content) <= LARGEST_IMAGE:
+        raise ImageError("stdin: larger than 512 MiB" if content else "stdin: there is no picture on it")
+    return content
 
 
 def photos(
@@ -67,7 +86,8 @@ def photos(
         try:
             if error is not None:
                 raise error
-            faces = finder.find(path)
+            image = picture(path)
+            faces = finder.find(image)
             predictions = predictor.predict_batch([face.crop for face in faces]) if faces else []
         except ImageError as caught:
             failed = True
@@ -83,7 +103,7 @@ def photos(
             for face, prediction in zip(faces, predictions, strict=True):
                 click.echo(_line(name, face, prediction, top, predictor.info))
         if path in places:
-            _write(path, places[path], faces, predictions)
+            _write(image, places[path], faces, predictions)
     if draw is not None and places:
         talk(f"Drew the boxes into {draw}.")
     if as_json:
@@ -122,7 +142,8 @@ def _places(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
     taken: dict[Path, str] = {}
     for path in paths:
         suffix = Path(path).suffix.lower()
-        name = Path(path).name if suffix in (".jpg", ".jpeg", ".png") else f"{Path(path).name}.png"
+        own = "stdin" if path == STDIN else Path(path).name
+        name = own if suffix in (".jpg", ".jpeg", ".png") else f"{own}.png"
         place = folder / name
         if place in taken and taken[place] != path:
             raise ConfigError(
@@ -136,10 +157,10 @@ def _places(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
     return {path: place for place, path in taken.items()}
 
 
-def _write(path: str, place: Path, faces: Sequence[Face], predictions: Sequence[Prediction]) -> None:
+def _write(image: str | bytes, place: Path, faces: Sequence[Face], predictions: Sequence[Prediction]) -> None:
     from fertools.faces import draw
 
-    picture = draw(path, [*map(mark, faces, predictions)])
+    drawn = draw(image, [*map(mark, faces, predictions)])
     kind = "PNG" if place.suffix.lower() == ".png" else "JPEG"
     with files.replacing(place) as temporary:
-        picture.save(temporary, format=kind, **({"quality": 90} if kind == "JPEG" else {}))
+        drawn.save(temporary, format=kind, **({"quality": 90} if kind == "JPEG" else {}))

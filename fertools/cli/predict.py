@@ -19,7 +19,7 @@ from fertools.cli.common import (
     talk,
     views_option,
 )
-from fertools.cli.photos import detector_option, make_finder, min_confidence_option, photos
+from fertools.cli.photos import STDIN, detector_option, make_finder, min_confidence_option, photos, picture
 from fertools.contract import LABELS
 from fertools.errors import ImageError
 from fertools.reading import PICTURES, open_regular
@@ -75,7 +75,8 @@ def command(
 ) -> None:
     """Predict the expression on image files.
 
-    IMAGE is a file that shows one face, cropped, or a folder, which is searched for image files.
+    IMAGE is a file that shows one face, cropped, - for such a file on stdin, or a folder, which is searched
+    for image files.
     Prints one line per file: the path, the label and its probability. Files that cannot be read are
     reported on stderr; the others are still predicted, and the exit code is 1.
 
@@ -95,7 +96,7 @@ def command(
         return
     failed = False
     documents: list[dict[str, Any]] = []
-    _hint([path for path, error in paths if error is None])
+    _hint([path for path, error in paths if error is None and path != STDIN])
     width = max((len(_shown(path)) for path, _ in paths), default=0) if sys.stdout.isatty() else None
     for path, outcome in _predict(predictor, iter(paths)):
         if isinstance(outcome, ImageError):
@@ -157,7 +158,7 @@ def _predict(
         for path, error in chunk:
             try:
                 if error is None:
-                    faces.append(to_face(path))
+                    faces.append(to_face(picture(path)))
             except ImageError as caught:
                 error = caught
             errors.append(error)

@@ -33,6 +33,9 @@ Truth = Callable[[PurePath], tuple[str | None, str | None]]
 #: Files that operating systems leave behind; these and hidden files are ignored.
 _LITTER: Final = ("thumbs.db", "desktop.ini")
 
+#: Unreadable files that a message names.
+_MOST_TOLD: Final = 10
+
 #: A file name written here: the row in eight digits.
 _ROW_DIGITS: Final = 8
 
@@ -101,11 +104,16 @@ def read(folder: Path, seed: int) -> Dataset:
     numbered = len(stems) == len(found) and all(len(s) == _ROW_DIGITS and s.isdecimal() for s in stems)
     found.sort(key=(lambda item: item[2].stem) if numbered else lambda item: (*item[:2], str(item[2])))
     images = np.empty((len(found), IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
+    faults = []
     for row, (_, _, path) in enumerate(found):
         try:
             images[row] = to_face(path)
         except ImageError as error:
-            raise DataError(f"{error}; replace or remove the file") from error
+            faults.append(str(error))
+    if faults:
+        more = f"; and {len(faults) - _MOST_TOLD:,} more" if len(faults) > _MOST_TOLD else ""
+        files = "the file" if len(faults) == 1 else "these files"
+        raise DataError(f"{'; '.join(faults[:_MOST_TOLD])}{more}; replace or remove {files}")
     name, labels = folder.resolve().name, np.array([label for _, label, _ in found], dtype=np.uint8)
     if splits:
         usage = np.array([usage for usage, _, _ in found], dtype=np.uint8)

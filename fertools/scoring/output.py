@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ SCHEMA_VERSION: Final = 1
 #: Files of the folder.
 _MANIFEST: Final = "_manifest.json"
 _PICTURES: Final = "_pictures"
+#: Key of the accuracy of rows without a split.
+ALL: Final = "all"
 
 #: Prefix of the columns of probabilities; the label follows.
 PREFIX: Final = "p_"
@@ -72,7 +75,8 @@ class Summary:
     errors: int
     #: Label -> number of rows with that prediction, in the model's order.
     labels: dict[str, int]
-    #: Split ("" if unknown) -> number of labelled rows with a prediction, and the share of correct ones.
+    #: Split, or "all" in a source without splits -> number of labelled rows with a prediction, and the share
+    #: of correct ones.
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,9 +98,8 @@ class Summary:
         if self.accuracy:
             lines.append("")
         for split, known in self.accuracy.items():
-            lines.append(
-                f"accuracy{split and f' on {split}'}: {known['value']:.2%} of {known['rows']:,} rows"
-            )
+            where = "" if split == ALL else f" on {split}"
+            lines.append(f"accuracy{where}: {known['value']:.2%} of {known['rows']:,} rows")
         return "\n".join(lines)
 
 
@@ -149,8 +152,8 @@ class Output:
             DataError: the folder holds the output of another scoring.
         """
         manifest = {"schema_version": SCHEMA_VERSION, **asked, "parts": parts}
+        names = {"source_name": source, "model_name": self.model}
         if not self.begun(self.path):
-            names = {"source_name": source, "model_name": self.model}
             write_json(self.path / _MANIFEST, manifest | names)
             return
         try:
@@ -162,7 +165,7 @@ class Output:
         differs = [name for name in manifest if before.get(name) != manifest[name]]
         if differs:
             name = differs[0]
-            was, now = _short(before.get(name)), _short(manifest[name])
+            was, now = (_told(name, document) for document in (before, manifest | names))
             raise DataError(
                 f"{self.path}: was begun with another {name.replace('_', ' ')} ({was}, not {now});"
                 " take the same, or another --out"
@@ -213,8 +216,8 @@ class Output:
                 else:
                     labels[label] += count
                     if truth is not None:
-                        known[split or ""] += count
-                        right[split or ""] += count * (label == truth)
+                        known[split or ALL] += count
+                        right[split or ALL] += count * (label == truth)
         for leftover in self.path.glob(".*.parquet"):  # partly written files of killed processes
             leftover.unlink(missing_ok=True)
         summary = Summary(
@@ -300,6 +303,10 @@ def _utf8(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "replace")
 
 
-def _short(value: Any) -> str:
+def _told(name: str, manifest: dict[str, Any]) -> str:
+    """Return an entry of a manifest for people: of a digest its beginning, and what it is of if known."""
+    value, known = manifest.get(name), manifest.get(f"{name}_name")
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{known}, sha256 {value[:12]}" if known else f"sha256 {value[:12]}"
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:97]}..."

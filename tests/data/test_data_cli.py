@@ -59,13 +59,22 @@ def test_info(odd, tmp_path):
 def test_preview(tmp_path, small):
     data.write(small, tmp_path / "a.npz")
     result = run(
-        "preview", tmp_path / "a.npz", "-o", tmp_path / "grid.png", "--split", "test", "--per-class", 4
+        "preview", tmp_path / "a.npz", "--plot", tmp_path / "grid.png", "--split", "test", "--per-class", 4
     )
     assert result.exit_code == 0
     assert result.stdout == ""
     assert "fertools data info" in result.stderr
     with Image.open(tmp_path / "grid.png") as grid:
         assert np.array_equal(grid, data.preview(small, "test", 4))
+
+
+def test_preview_is_a_png(tmp_path, small):
+    data.write(small, tmp_path / "a.npz")
+    before = (tmp_path / "a.npz").read_bytes()
+    result = run("preview", tmp_path / "a.npz", "--plot", tmp_path / "a.npz")
+    assert result.exit_code == 2
+    assert "the grid is a .png file" in result.stderr
+    assert (tmp_path / "a.npz").read_bytes() == before
 
 
 def test_preview_shows_images_of_the_split(small):
@@ -91,13 +100,26 @@ def test_convert(tmp_path, small):
     assert run("convert", tmp_path / "a.npz", tmp_path / "b.csv", "--force").exit_code == 0
 
 
+def test_all_unreadable_images_are_named(tmp_path, small):
+    data.write(small, tmp_path / "faces")
+    files = sorted((tmp_path / "faces" / "train").rglob("*.png"), key=lambda file: file.stem)
+    for file in files[:12]:
+        file.write_bytes(b"broken")
+    result = run("info", tmp_path / "faces")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    for file in files[:10]:
+        assert f"{file}: not an image file" in result.stderr
+    assert result.stderr.endswith("; and 2 more; replace or remove these files\n")
+
+
 def test_faults_are_one_line(tmp_path, small):
     result = run("info", tmp_path / "missing.npz")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {tmp_path}/missing.npz: no such file")
     assert result.stderr.count("\n") == 1
     data.write(small, tmp_path / "a.npz")
-    blocked = run("preview", tmp_path / "a.npz", "-o", tmp_path)
+    blocked = run("preview", tmp_path / "a.npz", "--plot", tmp_path / "a.npz" / "grid.png")
     assert blocked.exit_code == 1
     assert "cannot be written" in blocked.stderr
     assert DataError.__name__ not in blocked.stderr
