@@ -252,7 +252,7 @@ def test_folders_of_classes_tell_the_truth(here, model, faces):
     for row in table:
         assert (row["split"], row["truth"].lower()) == (None, Path(row["path"]).parent.name)
     right = [row["truth"] == row["label"] for row in table]
-    assert summary.accuracy == {"": {"rows": 90, "value": sum(right) / 90}}
+    assert summary.accuracy == {"all": {"rows": 90, "value": sum(right) / 90}}
 
 
 @pytest.mark.parametrize("names", [("happy", "others"), ("1", "2"), ("happy", "2")])

@@ -13,7 +13,8 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from fertools.faces import FaceFinder
 from fertools.runtime import Predictor
 from fertools.runtime.location import shipped_model
 from fertools.verification.kit import read_result, write_kit
-from fertools.web import WebConfig, gather, write_page
+from fertools.web import PageParts, WebConfig, gather, write_page
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -49,11 +50,14 @@ def chromium() -> str:
     return found
 
 
-def written(folder: Path, detector: str | None = None) -> Path:
+def gathered(detector: str | None = None) -> PageParts:
     try:
-        parts = gather(WebConfig(detector=None if detector is None else Path(detector)))
+        return gather(WebConfig(detector=None if detector is None else Path(detector)))
     except (ConfigError, WebError) as error:
         pytest.skip(str(error))
+
+
+def written(folder: Path, parts: PageParts) -> Path:
     assert COMPACT is not None
     write_page(parts, COMPACT / "model.int8.onnx", folder)
     return folder
@@ -66,27 +70,28 @@ class Server(http.server.SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextmanager
+def serving(folder: Path, handler: type[Server] = Server) -> Iterator[str]:
+    """Serves a folder without any header of its own while the block runs; gives the page's address."""
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(handler, directory=str(folder))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://localhost:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[[Path], str]]:
-    """Serves a folder without any header of its own; gives the page's address."""
-    servers = []
-
-    def start(folder: Path) -> str:
-        handler = functools.partial(Server, directory=str(folder))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://localhost:{server.server_port}/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    """Serves a folder till the end of the tests; gives the page's address."""
+    with ExitStack() as servers:
+        yield lambda folder: servers.enter_context(serving(folder))
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("site") / "web")
+    return written(tmp_path_factory.mktemp("site") / "web", gathered())
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +141,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 @pytest.fixture
 def finding_page(browser: Any, serve: Callable[[Path], str], tmp_path: Path, yunet: str) -> Iterator[Any]:
     """The page with a detector."""
-    with loaded(browser, serve(written(tmp_path / "web", yunet))) as opened:
+    with loaded(browser, serve(written(tmp_path / "web", gathered(yunet)))) as opened:
         yield opened
 
 
@@ -301,6 +306,63 @@ def test_frames_of_a_camera_flow(launch: Callable[..., Any], address: str, tmp_p
     started.close()
 
 
+def test_the_cameras_of_a_computer_are_switched(launch: Callable[..., Any], address: str) -> None:
+    """They face nowhere, as far as is known."""
+    flags = ("--use-fake-device-for-media-stream=device-count=2", "--use-fake-ui-for-media-stream")
+    started = launch(*flags)
+    page = started.new_context(permissions=["camera"]).new_page()
+    page.goto(address)
+    ready(page)
+    page.click("#camera")
+    on = "document.querySelector('#video').srcObject?.getVideoTracks()[0].getSettings().deviceId"
+    shown = []
+    for _ in range(3):
+        expect(page.locator("#switch")).to_be_visible(timeout=30_000)
+        shown.append(page.evaluate(on))
+        page.click("#switch")
+    assert shown[0] == shown[2] != shown[1]
+    started.close()
+
+
+def test_the_cameras_of_a_phone_are_switched_by_where_they_face(page: Any) -> None:
+    page.evaluate(FAKE_CAMERA)
+    phone = """() => {
+        const { getUserMedia } = navigator.mediaDevices;
+        window.asked = [];
+        navigator.mediaDevices.getUserMedia = ({ video: { facingMode } }) => {
+            asked.push(facingMode);
+            MediaStreamTrack.prototype.getSettings = () => ({ facingMode });
+            return getUserMedia();
+        };
+        navigator.mediaDevices.enumerateDevices = async () => Array(3).fill({ kind: "videoinput" });
+    }"""
+    page.evaluate(phone)
+    page.click("#camera")
+    for _ in range(2):
+        page.evaluate("ask.shift()()")
+        page.click("#switch")
+    assert page.evaluate("asked") == ["user", "environment", "user"]
+
+
+def test_after_a_camera_that_cannot_be_used_the_usual_one_is_asked_for(page: Any) -> None:
+    page.evaluate(FAKE_CAMERA)
+    unplugged = """() => {
+        const { getUserMedia } = navigator.mediaDevices;
+        navigator.mediaDevices.getUserMedia = ({ video }) =>
+            video.deviceId ? Promise.reject(new DOMException("", "OverconstrainedError")) : getUserMedia();
+        navigator.mediaDevices.enumerateDevices = async () =>
+            ["one", "two"].map((deviceId) => ({ kind: "videoinput", deviceId }));
+    }"""
+    page.evaluate(unplugged)
+    page.click("#camera")
+    page.evaluate("ask.shift()()")
+    page.click("#switch")
+    expect(page.locator("#message")).to_contain_text("cannot be used")
+    page.click("#camera")
+    page.evaluate("ask.shift()()")
+    expect(page.locator("#camera")).to_have_text("Stop the camera")
+
+
 def test_a_refused_camera_is_told(page: Any) -> None:
     page.context.clear_permissions()
     refuse = """() => {
@@ -448,20 +510,46 @@ def test_a_browser_without_from_image_turns_photos(page: Any) -> None:
     ]
 
 
+#: Drops or pastes a photo; whether the browser would still do with it what browsers do.
+GIVE = """([way, bytes]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(bytes)], "photo.png", { type: "image/png" }));
+    const event = way === "drop"
+        ? new DragEvent("drop", { dataTransfer: transfer, cancelable: true })
+        : new ClipboardEvent("paste", { clipboardData: transfer, cancelable: true });
+    return document.dispatchEvent(event);
+}"""
+
+
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_a_photo_is_dropped_and_pasted(page: Any, way: str) -> None:
-    give = """([way, bytes]) => {
-        const transfer = new DataTransfer();
-        transfer.items.add(new File([new Uint8Array(bytes)], "photo.png", { type: "image/png" }));
-        const event = way === "drop"
-            ? new DragEvent("drop", { dataTransfer: transfer, cancelable: true })
-            : new ClipboardEvent("paste", { clipboardData: transfer, cancelable: true });
-        document.dispatchEvent(event);
-    }"""
     expect(page.locator("#label")).to_have_text("–")
-    page.evaluate(give, [way, list(png(astronaut()))])
+    page.evaluate(GIVE, [way, list(png(astronaut()))])
     expect(page.locator("#label")).not_to_have_text("–")
     expect(page.locator("#message")).to_be_hidden()
+
+
+@pytest.mark.parametrize("model", ["good", "missing"])
+def test_a_photo_dropped_while_the_model_is_loaded_waits_for_it(
+    browser: Any, address: str, model: str
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    held: list[Any] = []
+    page.route("**/*.onnx", lambda route: held.append(route))
+    with page.expect_request("**/*.onnx"):
+        page.goto(address)
+    assert page.evaluate(GIVE, ["drop", list(png(astronaut()))]) is False
+    expect(page.locator("#empty")).to_be_visible()
+    if model == "good":
+        held.pop().continue_()
+        expect(page.locator("#label")).not_to_have_text("–", timeout=60_000)
+        expect(page.locator("#message")).to_be_hidden()
+    else:
+        held.pop().fulfill(status=404)
+        expect(page.locator("#message")).to_contain_text("model.int8.onnx: ", timeout=60_000)
+        expect(page.locator("#empty")).to_be_visible()
+    context.close()
 
 
 def test_a_text_file_dropped_as_a_photo_is_told(page: Any) -> None:
@@ -557,49 +645,107 @@ def test_a_kit_that_fails_is_told(page: Any, address: str, tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("room", ["room", "no room"])
+def kept(page: Any) -> None:
+    """Wait until the service worker has all of the page."""
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+
+
 def test_a_new_page_is_seen_at_once(
-    browser: Any, serve: Callable[[Path], str], site: Path, tmp_path: Path, room: str
+    browser: Any, serve: Callable[[Path], str], site: Path, tmp_path: Path
 ) -> None:
-    """Though its server does not say for how long its files may be kept, and though the disk may be full."""
+    """Its scripts too, though its server does not say for how long its files may be kept."""
     folder = Path(shutil.copytree(site, tmp_path / "web"))
     for path in folder.iterdir():
         os.utime(path, (0, 0))  # browsers keep old files for longer
-    if room == "no room":
-        full = (
-            "Cache.prototype.put = async () => { throw new DOMException('full', 'QuotaExceededError'); };\n"
-        )
-        (folder / "sw.js").write_text(full + (folder / "sw.js").read_text())
     address = serve(folder)
     context = browser.new_context()
     page = context.new_page()
-    page.goto(address)
-    ready(page)
-    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    for _ in range(2):  # what the second visit loads, the service worker sends
+        page.goto(address)
+        ready(page)
+        kept(page)
     settings = json.loads((folder / "page.json").read_text())
     (folder / "page.json").write_text(json.dumps(settings | {"fertools": "newer"}))
+    with (folder / "page.js").open("a") as script:
+        script.write('document.title = "newer";')
     page.goto(address)
     ready(page)
     expect(page.locator("#version")).to_have_text("newer")
+    expect(page).to_have_title("newer")
     context.close()
 
 
 def test_it_works_without_its_server(browser: Any, site: Path) -> None:
     """Once loaded: the service worker has all of it."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     context = browser.new_context()
     page = context.new_page()
-    address = f"http://localhost:{server.server_port}/"
-    page.goto(address)
-    ready(page)
-    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-    server.shutdown()
-    server.server_close()
+    with serving(site) as address:
+        page.goto(address)
+        ready(page)
+        kept(page)
     page.reload()
     ready(page)
     page.goto(f"{address}?utm_source=elsewhere")
     ready(page)
     page.set_input_files("#choose", file(png(astronaut())))
     expect(page.locator("#label")).not_to_have_text("–")
+    context.close()
+
+
+def test_without_its_server_all_of_it_is_of_the_newest_version(browser: Any, tmp_path: Path) -> None:
+    """Also what nobody has visited since; what others keep at this address is left alone."""
+    parts = gathered()
+    folder = written(tmp_path / "web", parts)
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(folder) as address:
+        page.goto(address)
+        ready(page)
+        kept(page)
+        (before,) = page.evaluate("caches.keys()")
+        others = [f"fertools {address}other/ 1", "theirs"]
+        page.evaluate("(others) => Promise.all(others.map((name) => caches.open(name)))", others)
+        html = parts.ours["check.html"].replace(b"<title>", b"<title>Newer: ")
+        written(folder, replace(parts, ours=parts.ours | {"check.html": html}))
+        page.goto(address)
+        for _ in range(300):
+            if before not in page.evaluate("caches.keys()"):
+                break
+            page.wait_for_timeout(100)
+    found = page.evaluate("caches.keys()")
+    assert len(found) == 3
+    assert {*others} < {*found} - {before}
+    page.goto(f"{address}check.html")
+    ready(page)
+    expect(page).to_have_title(re.compile("Newer: "))
+    context.close()
+
+
+class Redirecting(Server):
+    """As some hosts of static pages do: /check.html leads to /check, and /index.html to /."""
+
+    def do_GET(self) -> None:
+        """Redirect, or send the file."""
+        if self.path.endswith(".html"):
+            self.send_response(308)
+            self.send_header("Location", self.path.removesuffix(".html").removesuffix("index"))
+            self.end_headers()
+            return
+        if self.path == "/check":
+            self.path = "/check.html"
+        super().do_GET()
+
+
+def test_it_works_without_a_server_that_redirected(browser: Any, site: Path) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(site, Redirecting) as address:
+        page.goto(address)
+        ready(page)
+        kept(page)
+        page.goto(f"{address}check.html")
+        ready(page)
+    for name in ("check.html", "index.html"):
+        page.goto(f"{address}{name}")
+        ready(page)
     context.close()

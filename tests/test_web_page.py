@@ -135,10 +135,36 @@ def test_the_worker_keeps_every_file_that_the_page_needs(tmp_path: Path) -> None
     write_page(
         gather(WebConfig()), tiny_export(tmp_path / "tiny", "int8") / "model.int8.onnx", tmp_path / "out"
     )
-    first = (tmp_path / "out" / "sw.js").read_text().splitlines()[0]
-    kept = json.loads(first.removeprefix("const FILES = ").removesuffix(";"))
+    listed = re.search("^const FILES = (.*);$", (tmp_path / "out" / "sw.js").read_text(), re.MULTILINE)
+    assert listed is not None
     needed = {name for name in FILES if not name.startswith(LICENCES)} - {"sw.js"}
-    assert {*kept} == needed | {"./", "model.int8.onnx"}
+    assert {*json.loads(listed[1])} == needed | {"./", "model.int8.onnx"}
+
+
+@pytest.mark.usefixtures("runtime_files")
+def test_the_worker_changes_with_what_it_keeps(tmp_path: Path) -> None:
+    workers = []
+    for seed in (0, 1, 0):
+        model = tiny_export(tmp_path / "tiny", "int8", seed=seed) / "model.int8.onnx"
+        write_page(gather(WebConfig()), model, tmp_path / "out")
+        workers.append((tmp_path / "out" / "sw.js").read_bytes())
+    assert workers[0] == workers[2] != workers[1]
+
+
+@pytest.mark.usefixtures("runtime_files")
+@pytest.mark.parametrize("name", ["detector.onnx", "v#2 50%.onnx"])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_models_file_has_its_own_name_in_the_page(
+    tmp_path: Path, fake_yunet: Path, name: str, precision: str
+) -> None:
+    (model,) = tiny_export(tmp_path / "tiny", precision).iterdir()
+    renamed = model.rename(tmp_path / name)
+    result = web(renamed, "--out", tmp_path / "out", "--detector", fake_yunet, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model"] == model.name
+    assert json.loads((tmp_path / "out" / PAGE_FILE).read_text())["model"] == model.name
+    assert (tmp_path / "out" / model.name).read_bytes() == renamed.read_bytes()
+    assert (tmp_path / "out" / "detector.onnx").read_bytes() == fake_yunet.read_bytes()
 
 
 @pytest.mark.usefixtures("runtime_files")

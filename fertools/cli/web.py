@@ -34,5 +34,5 @@ def command(model: str, out: Path, precision: str, web: WebConfig, as_json: bool
     parts = gather(web, say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."))
     page = write_page(parts, path, out, wanted or "auto")
     if as_json:
-        emit({"folder": str(out), "model": path.name, "bytes": {"ours": page.ours, "others": page.others}})
+        emit({"folder": str(out), "model": page.model, "bytes": {"ours": page.ours, "others": page.others}})
     serve_hint(out, page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import fertools
+from fertools import contract
 from fertools.errors import ConfigError, ModelError, WebError
 from fertools.faces.detectors import YuNet
 from fertools.faces.finder import DETECTOR_VARIABLE, HAAR
@@ -27,7 +29,7 @@ SCHEMA_VERSION: Final = 1
 PAGE_FILE: Final = "page.json"
 DETECTOR_FILE: Final = "detector.onnx"
 LICENCES: Final = "licences"
-#: The service worker, which keeps the page for offline use. It starts with the list of files.
+#: The service worker, which keeps the page for offline use. It starts with the files' digest and their list.
 WORKER_FILE: Final = "sw.js"
 
 _STATIC = Path(__file__).resolve().parent / "static"
@@ -68,6 +70,8 @@ class PageParts:
 class Page:
     """A page that was written."""
 
+    #: The model's file in it.
+    model: str
     #: Bytes of our own files and the model, and of those of others: onnxruntime-web, the detector.
     ours: int
     others: int
@@ -109,7 +113,7 @@ def write_page(parts: PageParts, model: Path, folder: Path, precision: str = "au
 
     Arguments:
         parts: what ``gather`` read.
-        model: an .onnx file of an export.
+        model: an .onnx file of an export, of any name: in the page it is model.onnx or model.int8.onnx.
         folder: may be missing or empty, or hold a page.
         precision: what the file must hold: "float32", "int8" or "auto" for either.
 
@@ -123,11 +127,13 @@ def write_page(parts: PageParts, model: Path, folder: Path, precision: str = "au
     info = Predictor(model, precision=precision, providers="cpu", threads=1).info
     check_replaceable(folder)
     note = data_note(dict(info.data))
-    ours = {**parts.ours, model.name: model.read_bytes(), f"{LICENCES}/model.txt": _model_terms(note)}
+    # Not the file's own name, which may be that of another file of the page, or mean something in an address.
+    file = contract.INT8_FILE if info.precision == "int8" else contract.ONNX_FILE
+    ours = {**parts.ours, file: model.read_bytes(), f"{LICENCES}/model.txt": _model_terms(note)}
     page = {
         "schema": SCHEMA_VERSION,
         "fertools": fertools.__version__,
-        "model": model.name,
+        "model": file,
         "detector": parts.detector,
         "limits": limits(),
         "data": note,
@@ -140,7 +146,7 @@ def write_page(parts: PageParts, model: Path, folder: Path, precision: str = "au
         for name, content in {**ours, **parts.others}.items():
             (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_bytes(content)
-    return Page(sum(map(len, ours.values())), sum(map(len, parts.others.values())), parts.notes)
+    return Page(file, sum(map(len, ours.values())), sum(map(len, parts.others.values())), parts.notes)
 
 
 def check_replaceable(folder: Path) -> None:
@@ -161,9 +167,12 @@ def check_replaceable(folder: Path) -> None:
 
 
 def _worker(script: bytes, files: dict[str, bytes]) -> bytes:
-    """Return the service worker with its list of files."""
-    kept = ["./", *sorted(name for name in files if name != WORKER_FILE and not name.startswith(LICENCES))]
-    return f"const FILES = {json.dumps(kept)};\n".encode() + script
+    """Return the service worker with the list of files that it keeps and a digest of their contents."""
+    kept = sorted(name for name in files if name != WORKER_FILE and not name.startswith(LICENCES))
+    digests = {name: hashlib.sha256(files[name]).hexdigest() for name in kept}
+    version = hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]
+    head = f'const VERSION = "{version}";\nconst FILES = {json.dumps(["./", *kept])};\n'
+    return head.encode() + script
 
 
 def _model_terms(note: str) -> bytes:

@@ -9,6 +9,8 @@ const SHOWN = 1600;
 const SEARCH = 3;
 /** Seconds between two announcements of a live camera to a screen reader. */
 const PATIENCE = 4;
+/** The camera that is asked for first: of a phone the one that faces who holds it. */
+const USUAL = { facingMode: "user" };
 
 let predictor = null;
 let finder = null;
@@ -17,7 +19,10 @@ let picture = null;
 let stream = null;
 /** How often a photo or the camera was asked for: what comes late, after something else was asked for, is dropped. */
 let requests = 0;
-let facing = "user";
+/** The cameras of this device, once one of them is on. */
+let cameras = [];
+/** The camera to ask for, in getUserMedia's words. */
+let wanted = USUAL;
 /** The frame that is drawn by hand, in pixels of the picture. */
 let frame = { x: 0, y: 0, size: 1 };
 /** The faces that were found, with their predictions. */
@@ -25,10 +30,12 @@ let faces = [];
 /** The square of the face that the bars are of, where it was last found; null for none yet. */
 let chosen = null;
 
-start();
+/** Whether the page could be loaded, once that is known. */
+const started = start();
 
 async function start() {
   $("unserved").remove();
+  listenForFiles(); // a browser leaves the page for a picture that nobody takes
   try {
     const page = await settings();
     const loading = page.detector ? loadFinder(page.detector.file, page.detector) : null;
@@ -37,7 +44,8 @@ async function start() {
     describe(page);
   } catch (error) {
     $("backend").textContent = "nothing";
-    return tell(error);
+    tell(error);
+    return false;
   }
   for (const id of ["choose", "take", "camera"]) $(id).disabled = false;
   $("automatic-label").hidden = $("finding").hidden = !finder;
@@ -45,6 +53,7 @@ async function start() {
   document.documentElement.dataset.ready = "";
   // On https and localhost alone; elsewhere the page works, but not without its server.
   navigator.serviceWorker?.register("sw.js").catch(() => {});
+  return true;
 }
 
 async function settings() {
@@ -287,7 +296,7 @@ async function openPhoto(file) {
   const request = ++requests;
   try {
     const bitmap = await decode(file);
-    if (request !== requests) return bitmap.close();
+    if (!(await started) || request !== requests) return bitmap.close();
     stopCamera();
     const shrink = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
     const canvas = $("photo");
@@ -358,9 +367,10 @@ async function openCamera() {
     throw new FertoolsError("The camera can only be used over https or on localhost. Choose a photo instead.");
   }
   try {
-    const video = { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } };
+    const video = { ...wanted, width: { ideal: 640 }, height: { ideal: 480 } };
     return await navigator.mediaDevices.getUserMedia({ video, audio: false });
   } catch (error) {
+    wanted = USUAL; // the other one may be unplugged or in use
     const reasons = {
       NotAllowedError: "The camera was refused. Allow it for this page in the browser's settings, or choose a photo.",
       NotFoundError: "No camera was found. Choose a photo instead.",
@@ -386,8 +396,16 @@ async function useCamera(opened) {
   $("frames").hidden = false;
   put($("video"), track.getSettings().facingMode !== "environment");
   follow(opened);
-  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
+  cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
   if (stream === opened) $("switch").hidden = cameras.length < 2;
+}
+
+/** The camera to ask for instead of the one that is on: a phone's faces somewhere, a computer's are just several. */
+function otherCamera() {
+  const { facingMode, deviceId } = stream.getVideoTracks()[0].getSettings();
+  if (facingMode) return { facingMode: facingMode === "user" ? "environment" : "user" };
+  const index = cameras.findIndex((camera) => camera.deviceId === deviceId);
+  return { deviceId: { exact: cameras[(index + 1) % cameras.length].deviceId } };
 }
 
 /** Look at the camera's newest frame, again and again. */
@@ -538,7 +556,7 @@ function listen() {
     put(null, false);
   });
   $("switch").addEventListener("click", () => {
-    facing = facing === "user" ? "environment" : "user";
+    wanted = otherCamera();
     stopCamera();
     put(null, false);
     startCamera();
@@ -569,7 +587,6 @@ function listen() {
     move({ size: frame.size * Math.exp(-event.deltaY / 500) });
   });
   handlePointers();
-  listenForFiles();
 }
 
 function listenForFiles() {
