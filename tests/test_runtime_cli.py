@@ -100,7 +100,7 @@ def test_a_picture_on_stdin(export, faces):
     )
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout) == [
-        {"file": name, **Predictor(export).predict(path).to_dict()}
+        {"path": name, **Predictor(export).predict(path).to_dict()}
         for name, path in (("-", faces[1]), (faces[0], faces[0]))
     ]
     result = CliRunner().invoke(main, ["predict", "-", "--model", str(export)], input=b"")
