@@ -35,17 +35,20 @@ def pages() -> dict[Path, str]:
     made = {
         README: {"chain": chain(), "summary": summary()},
         DOCS / "models.md": {"result": result()},
-        DOCS / "stress.md": {"measured": on_worse_images(), "camera": camera(json.loads(CAMERA.read_text()))},
-        DOCS / "engines.md": {"peers": peers(json.loads(PEERS.read_text()), reports())},
+        DOCS / "stress.md": {
+            "measured": on_worse_images(),
+            "camera": camera(json.loads(CAMERA.read_bytes())),
+        },
+        DOCS / "engines.md": {"peers": peers(json.loads(PEERS.read_bytes()), reports())},
         DOCS / "faces.md": {"scenes": scenes()},
         DOCS / "training.md": {"adapted": adapted(), "augmentations": augmentations()},
     }
-    return {page: _renewed(page.read_text(), blocks) for page, blocks in made.items()}
+    return {page: _renewed(page.read_text(encoding="utf-8"), blocks) for page, blocks in made.items()}
 
 
 def chain() -> str:
     """The accuracy through the whole chain, for the README."""
-    document = json.loads(SCENES.read_text())
+    document = json.loads(SCENES.read_bytes())
     lines = [
         "| faces in scenes | found | " + " | ".join(document["models"]) + " |",
         "|---" * (2 + len(document["models"])) + "|",
@@ -67,7 +70,7 @@ def chain() -> str:
 
 def adapted() -> str:
     """What ``fertools adapt`` printed."""
-    document = json.loads(ADAPTED.read_text())
+    document = json.loads(ADAPTED.read_bytes())
     change = Change(*((document[name]["before"], document[name]["after"]) for name in ("new", "old")))
     return f"```text\n{change.to_text()}\n```\n"
 
@@ -112,7 +115,7 @@ def camera(document: dict[str, Any]) -> str:
 
 def scenes() -> str:
     """All figures of benchmarks/scenes.py."""
-    document = json.loads(SCENES.read_text())
+    document = json.loads(SCENES.read_bytes())
     models = list(document["models"])
     heads = [
         "detector",
@@ -209,7 +212,7 @@ def _processors(shipped: dict[str, dict[str, Any]]) -> str:
 
 def reports() -> dict[str, dict[str, Any]]:
     """Return the reports of the shipped models by name."""
-    return {name: json.loads((EXPORTED / name / "report.json").read_text()) for name in SHIPPED}
+    return {name: json.loads((EXPORTED / name / "report.json").read_bytes()) for name in SHIPPED}
 
 
 def on_worse_images() -> str:
@@ -299,4 +302,4 @@ def _line(name: str, report: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     for page, text in pages().items():
-        page.write_text(text)
+        page.write_text(text, encoding="utf-8")

@@ -140,12 +140,12 @@ def test_the_order_of_learning_rates(accuracies: dict[str, float], expected: str
 
 def test_the_page_follows_from_its_figures() -> None:
     report = module("baseline_report")
-    baselines = report.Baselines.from_dict(json.loads((DOCS / "baselines.json").read_text()))
-    assert (DOCS / "baselines.md").read_text() == report.page(baselines)
+    baselines = report.Baselines.from_dict(json.loads((DOCS / "baselines.json").read_bytes()))
+    assert (DOCS / "baselines.md").read_text(encoding="utf-8") == report.page(baselines)
 
 
 def test_the_package_tells_the_same() -> None:
-    document = json.loads((DOCS / "baselines.json").read_text())
+    document = json.loads((DOCS / "baselines.json").read_bytes())
     told = {
         outcome["network"]: (outcome["epochs"], outcome["best_validation"], outcome["test"]["keras"])
         for outcome in document["outcomes"]

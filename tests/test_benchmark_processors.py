@@ -216,7 +216,7 @@ def test_the_script(small_run: Path, small_export: Path, tmp_path: Path) -> None
         assert (row["agreement"], row["difference"]) == (1, 0)
         assert 0 < row["float_difference"] < 0.2
         assert row["float_agreement"] > 0.9
-    assert page.read_text() == (
+    assert page.read_text(encoding="utf-8") == (
         f"before\n<!-- begin table -->\n```text\n{done.stdout}```\n<!-- end table -->\nafter\n"
     )
 
@@ -262,9 +262,9 @@ def test_the_script_where_answers_are_wrong(
 
 
 def test_the_page_shows_the_figures_of_the_models_that_ship() -> None:
-    page = (ROOT / "docs" / "processors.md").read_text()
+    page = (ROOT / "docs" / "processors.md").read_text(encoding="utf-8")
     report = module("processor_report").Report.from_dict(
-        json.loads((ROOT / "docs" / "processors.json").read_text())
+        json.loads((ROOT / "docs" / "processors.json").read_bytes())
     )
     assert module("processors").renewed(page, report) == page
     assert report.passed

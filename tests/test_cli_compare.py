@@ -3,7 +3,7 @@ import json
 from click.testing import CliRunner
 from told_run import told_run, told_seeds
 
-from fertools.cli import COMMANDS, main
+from fertools.cli import main
 from fertools.training.comparison import compare
 
 
@@ -51,7 +51,3 @@ def test_errors_are_one_line(tmp_path):
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
     assert run().exit_code == 2
-
-
-def test_help_is_the_one_of_the_list():
-    assert main.get_command(None, "compare").get_short_help_str(200) == COMMANDS["compare"][1]

@@ -7,7 +7,7 @@ import pytest
 import tiny_training
 from click.testing import CliRunner
 
-from fertools.cli import COMMANDS, main
+from fertools.cli import main
 from fertools.data import Dataset, write
 from fertools.models import NETWORKS
 from fertools.training import Run
@@ -121,7 +121,3 @@ def test_a_teacher_that_is_not_there():
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: nobody: no such file; a teacher is a run")
     assert not Path("student").exists()
-
-
-def test_help_is_the_one_of_the_list():
-    assert main.get_command(None, "distill").get_short_help_str(200) == COMMANDS["distill"][1]

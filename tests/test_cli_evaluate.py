@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from tiny_model import tiny_export
 
 from fertools.backend import import_keras
-from fertools.cli import COMMANDS, main
+from fertools.cli import main
 from fertools.contract import ONNX_FILE
 from fertools.data import Dataset, write
 from fertools.evaluation import measure, open_network
@@ -160,8 +160,3 @@ def test_errors(arguments, code, message):
     assert result.exit_code == code
     assert message in result.stderr
     assert result.stdout == ""
-
-
-def test_help_is_the_one_of_the_list():
-    command = main.get_command(None, "evaluate")
-    assert command.get_short_help_str(200) == COMMANDS["evaluate"][1]

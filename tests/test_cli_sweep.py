@@ -6,7 +6,7 @@ import tiny_training
 from click.testing import CliRunner
 from told_run import told_run
 
-from fertools.cli import COMMANDS, main
+from fertools.cli import main
 from fertools.cli import sweep as sweep_command
 from fertools.data import load, write
 from fertools.training import Run, TrainConfig, spread
@@ -200,10 +200,6 @@ def test_another_grid_is_an_error(here, jobs):
         assert message in result.stderr
     assert run("--set", "ema=0.5", data="nothing.npz").exit_code == 1
     assert jobs == {}
-
-
-def test_help_is_the_one_of_the_list():
-    assert main.get_command(None, "sweep").get_short_help_str(200) == COMMANDS["sweep"][1]
 
 
 def test_where_the_data_is_and_why_a_run_failed(here, monkeypatch):

@@ -1,15 +1,13 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tiny_training
 from click.testing import CliRunner
 
-from fertools.cli import COMMANDS, main
+from fertools.cli import main
 from fertools.cli.train import chosen_config
 from fertools.data import Dataset, write
 from fertools.errors import RunError
@@ -329,19 +327,6 @@ def test_every_field_of_the_configuration_is_an_option():
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')} " in text
         assert f"[default: {'none' if field.default == '' else field.default}]" in text
-
-
-def test_help_is_the_one_of_the_list():
-    command = main.get_command(None, "train")
-    assert command.get_short_help_str(200) == COMMANDS["train"][1]
-
-
-def test_importing_the_commands_is_light():
-    heavy = ["keras", "tensorflow", "jax", "pandas", "sklearn", "matplotlib", "onnxruntime", "rich"]
-    names = f"[name for name in {heavy} if name in sys.modules]"
-    code = f"import sys, fertools.cli.train, fertools.cli.evaluate; print({names})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
-    assert result.stdout == "[]\n", result.stderr
 
 
 def test_progress_at_a_terminal(monkeypatch, capsys):

@@ -34,7 +34,7 @@ def commands(card):
 
 
 def test_written_from_the_measured_figures(small_export, document):
-    card = (small_export / "MODEL_CARD.md").read_text()
+    card = (small_export / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card == model_card(document)
     changed = copy.deepcopy(document)
     for row in changed["verification"]["rows"]:

@@ -148,7 +148,7 @@ def test_the_report_tells_of_every_member(exported, small_run, other_run, small_
         assert not any("test" in name for name in member)  # the weights may still be chosen
         assert (member["name"], member["share"]) == (path.name, share)
         assert f"Member: {path.name}, sequential, share {share}: " in outcome.stderr
-    card = (folder / "MODEL_CARD.md").read_text()
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "an ensemble of 2 networks" in card
     assert "Each member's logits are divided by its own temperature" in card
     assert "\n| | ECE |\n" in card

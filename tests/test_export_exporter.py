@@ -59,7 +59,7 @@ def test_without_quantization_there_is_no_int8_file(small_run, small_data, tmp_p
     done = export(Run.open(small_run), small_data, tmp_path / "out")
     assert sorted(listing(done.folder)) == [name for name in FILES if "int8" not in name]
     assert [row.model for row in done.report.rows] == ["keras", "onnx"]
-    assert "Quantization" not in (done.folder / "MODEL_CARD.md").read_text()
+    assert "Quantization" not in (done.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert json.loads((done.folder / "report.json").read_text())["quantization"] is None
 
 
@@ -79,7 +79,7 @@ def test_the_seeds_beside_a_run_are_measured_too(small_run, small_data, tmp_path
     good, chance = done.report.row("keras").evaluation.accuracy, 1 / 7
     assert found["seeds"]["test"]["mean"] == pytest.approx((good + chance) / 2)
     assert found["seeds"]["test"]["deviation"] == pytest.approx((good - chance) / 2**0.5)
-    assert "of seeds 0, 1 (validation " in (done.folder / "MODEL_CARD.md").read_text()
+    assert "of seeds 0, 1 (validation " in (done.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_architecture_loads_in_safe_mode(small_export, small_data):
@@ -131,7 +131,7 @@ def test_worse_images(small_export, report):
     lost = 100 * (forms["keras"]["mean"] - forms["int8"]["mean"])
     assert gate["measured"] == pytest.approx(lost)
     assert gate["passed"]
-    card = (small_export / "MODEL_CARD.md").read_text()
+    card = (small_export / "MODEL_CARD.md").read_text(encoding="utf-8")
     for form in forms.values():
         assert form["images"] == 70
         assert f"| {form['clean']:.2%} | {form['mean']:.2%} | {form['points_lost']:.2f} |" in card
@@ -216,7 +216,7 @@ def test_another_last_layer_is_exported_as_it_is(small_run, small_data, tmp_path
     reason = "the last layer is not a Dense one with softmax"
     report = json.loads((done.folder / "report.json").read_text())
     assert report["temperature_scaling"]["unscaled_because"] == reason
-    assert f"No temperature scaling: {reason}." in (done.folder / "MODEL_CARD.md").read_text()
+    assert f"No temperature scaling: {reason}." in (done.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     for old, new in zip(parts.get_weights(), load(done.folder / "model.keras").get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -245,7 +245,7 @@ def test_all_train_images_calibrate_if_they_are_few(small_run, small_data, tmp_p
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["quantization"]["images"] == COUNTS[0]
     assert "calibrated on 1400 training images" in " ".join(said)
-    assert "--calibration" not in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert "--calibration" not in (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_written_files_tell_nothing_of_the_machine(small_run, small_export):

@@ -72,7 +72,7 @@ def test_files(small_ort):
     report = json.loads((small_ort / "report.json").read_text())
     assert report["target"] == "ort"
     assert set(report["files"]) == {name for name in FILES if name != "report.json"}
-    card = (small_ort / "MODEL_CARD.md").read_text()
+    card = (small_ort / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "--target ort --quantize --calibration-images 256\n" in card
     assert "\n## Format\n" in card
 

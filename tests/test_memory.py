@@ -1,5 +1,6 @@
 import itertools
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 from fertools.processor import processor
 
-PAGE = 4096
+PAGE = resource.getpagesize()
 BLOCK = 80 * 2**20  # larger than a heap of glibc's for a thread
 
 #: Huge pages, where the system gives them, would hide most faults.
@@ -119,7 +120,7 @@ def test_a_training_step_asks_for_no_fresh_memory():
 
 @pytest.mark.skipif("avx2" not in processor()[1], reason="TensorFlow's oneDNN is asked for with AVX2")
 def test_tensorflow_is_asked_for_onednn():
-    """TensorFlow takes it by itself on some processors; there, the test above would not miss it."""
+    """TensorFlow takes it by itself on some processors; there, no other test would miss it."""
     pytest.importorskip("tensorflow")
     code = "import os; os.environ.pop('TF_ENABLE_ONEDNN_OPTS', None)\n"
     code += "from fertools.backend import import_keras; import_keras()\n"

@@ -24,12 +24,14 @@ LARGEST_README = 8_000
 
 def blocks(language: str, page: Path) -> list[str]:
     """The code blocks in ``language`` on ``page``."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def test_the_generated_blocks_are_current() -> None:
     for page, text in pages().items():
-        assert page.read_text() == text, f"{page.name}: run python tests/readme.py"
+        assert page.read_text(encoding="utf-8") == text, f"{page.name}: run python tests/readme.py"
 
 
 def test_the_readme_is_short() -> None:
@@ -37,7 +39,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_continuous_integration_runs_both_commands() -> None:
-    script = (ROOT / ".ci" / "run").read_text()
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     first, second = (block.strip() for block in blocks("sh", README)[:2])
     assert second in script.splitlines()
     assert first.rpartition("&& ")[2] in script
@@ -107,17 +109,19 @@ def test_the_python_runs(
 
 @pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+    for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
 def test_no_accuracy_without_its_source(page: Path) -> None:
     """Accuracies are in generated tables alone."""
-    outside = re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", "", page.read_text(), flags=re.DOTALL)
+    outside = re.sub(
+        r"<!-- begin (\w+) -->.*?<!-- end \1 -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     assert not re.findall(r"\d\d\.\d+ ?%", outside)
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
-    listed = re.findall(r"^(\w+)$", (DOCS / "index.md").read_text(), flags=re.MULTILINE)
+    listed = re.findall(r"^(\w+)$", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {page.stem for page in DOCS.glob("*.md")} == {*listed, "index"}

@@ -9,7 +9,7 @@ from tiny_model import tiny_export, tiny_info
 
 import fertools.runtime.location as location
 from fertools import __version__
-from fertools.cli import COMMANDS, main
+from fertools.cli import main
 from fertools.contract import INT8_FILE, LABELS, ONNX_FILE
 from fertools.runtime import Predictor
 
@@ -166,12 +166,6 @@ def test_aligned_for_terminals():
     scores = (("Happy", 0.75), ("Sad", 0.25))
     assert _line("a.png", scores, None) == "a.png\tHappy\t0.7500\tSad\t0.2500"
     assert _line("a.png", scores, 8) == "a.png     Happy     75.0%  Sad       25.0%"
-
-
-@pytest.mark.parametrize("name", ["predict", "info"])
-def test_help_is_the_one_of_the_list(name):
-    command = main.get_command(None, COMMANDS[name][0])
-    assert command.get_short_help_str(200) == COMMANDS[name][1]
 
 
 def test_info_as_json(export):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_model import tiny_export, tiny_reference
 
-from fertools.errors import ConfigError, ImageError, ProviderError
+from fertools.errors import ImageError, ProviderError
 from fertools.runtime import Prediction, Predictor
 
 FACES = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
@@ -280,22 +280,3 @@ def test_threads_share_a_predictor(predictor):
     with ThreadPoolExecutor(4) as pool:
         for found, expected in pool.map(work, range(4)):
             np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        *({"batch_size": value} for value in (0, -1, 1.5, True, None)),
-        *({"queue_size": value} for value in (0, "2", False)),
-        *({"max_delay": value} for value in (-0.1, float("nan"), float("inf"), "1", None)),
-    ],
-)
-def test_options_are_checked_at_once(predictor, options):
-    with pytest.raises(ConfigError, match=f"{next(iter(options))} must be a"):
-        predictor.predict_stream(FACES, **options)
-
-
-@pytest.mark.parametrize("single", ["face.png", b"bytes", FACES[0], 7])
-def test_a_single_image_is_no_stream(predictor, single):
-    with pytest.raises(ImageError, match="list"):
-        predictor.predict_stream(single)

@@ -4,9 +4,11 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fertools.verification import timing
 from fertools.verification.timing import SPINNING, can_pin, in_turns, interleaved, one_processor
 
 pytestmark = pytest.mark.skipif(not can_pin(), reason="threads cannot be kept on a processor here")
@@ -79,11 +81,15 @@ def test_between_turns_of_several_threads_there_is_time_to_stop_spinning(monkeyp
     assert {*order[pauses[0] + 1 : pauses[1]]} == {"one"}
 
 
-def test_calls_take_turns():
-    order = []
-    times = interleaved(
-        {"quick": lambda: order.append("q"), "slow": lambda: (order.append("s"), time.sleep(0.002))}
-    )
-    assert times["quick"] < 2 <= times["slow"]
-    turns = "".join(order).replace("qqq", "", 1).replace("sss", "", 1)
-    assert turns == ("q" * 20 + "s" * 20) * 7
+def test_calls_take_turns(monkeypatch):
+    """Known times: a slow call is made as often as fits into a round, a quick one 20 times."""
+    order, now = [], [0.0]
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def call(name, seconds):
+        order.append(name)
+        now[0] += seconds
+
+    times = interleaved({"quick": lambda: call("q", 2**-10), "slow": lambda: call("s", 0.25)})
+    assert times == {"quick": 1000 / 2**10, "slow": 250}
+    assert "".join(order) == "qqqsss" + ("q" * 20 + "ssss") * 7

@@ -108,7 +108,7 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
     ours = [name for name in FILES if "/" not in name and name not in onnxruntime_web.FILES]
     for name in sorted(ours):
         addresses = re.findall(
-            r"https?://[^\s\"'`<>)]+|//[a-z]+\.[a-z]+", (tmp_path / "out" / name).read_text()
+            r"https?://[^\s\"'`<>)]+|//[a-z]+\.[a-z]+", (tmp_path / "out" / name).read_text(encoding="utf-8")
         )
         assert {address.rstrip(".,") for address in addresses} <= {
             "http://localhost:8000",
@@ -116,7 +116,7 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
             "http://www.w3.org/2000/svg",
         }, name
     for name in ("index.html", "check.html"):
-        html = (tmp_path / "out" / name).read_text()
+        html = (tmp_path / "out" / name).read_text(encoding="utf-8")
         policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
         assert policy is not None
         rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
@@ -297,7 +297,7 @@ def test_export_with_a_page(small_run: Path, tmp_path: Path) -> None:
     assert {name for name in report["files"] if name.startswith("web/")} == {
         f"web/{name}" for name in files_of(out / "web")
     }
-    assert "--target web" in (out / "MODEL_CARD.md").read_text()
+    assert "--target web" in (out / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert CliRunner().invoke(main, arguments).exit_code == 0  # in its own place
     result = CliRunner().invoke(main, [*arguments, "--onnxruntime-web", str(tmp_path / "none")])
     assert "No such file" in one_line(result)

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from fertools import data
-from fertools.cli import COMMANDS, main
+from fertools.cli import main
 from fertools.errors import ConfigError, DataError
 
 
@@ -123,7 +123,3 @@ def test_faults_are_one_line(tmp_path, small):
     assert blocked.exit_code == 1
     assert "cannot be written" in blocked.stderr
     assert DataError.__name__ not in blocked.stderr
-
-
-def test_help_is_what_the_overview_says():
-    assert COMMANDS["data"][1] in run("--help").stdout
