@@ -55,7 +55,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     for status, why in {
         400: "An unknown or wrong parameter, a form without a file, an empty body",
         408: "The body did not arrive in time",
-        413: "More bytes or pixels than the server takes",
+        413: "More bytes, pixels or faces than the server takes",
         415: "An unknown Content-Encoding",
         422: "The picture cannot be read",
         500: "The network or the server failed; its log says why",
