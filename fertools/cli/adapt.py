@@ -10,7 +10,16 @@ from pathlib import Path
 import click
 
 from fertools import data
-from fertools.cli.common import RUNS, emit, json_option, suggest_export, talk
+from fertools.cli.common import (
+    RUNS,
+    emit,
+    interruptible,
+    json_option,
+    suggest_export,
+    talk,
+    train_with_progress,
+    usage_errors,
+)
 from fertools.errors import ConfigError, RunError
 from fertools.runtime.location import SHIPPED, locate
 from fertools.training import Run
@@ -75,10 +84,8 @@ def command(
     Reports the accuracy before and after on the validation split of DATA, and on that of the old data.
     """
     base = open_base(locate(Path(model)))
-    try:
+    with usage_errors():
         config = adapt_config(base, epochs=epochs, learning_rate=learning_rate, seed=seed)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
     path = out or Run.next_path(RUNS, "adapted")
     Run.check_free(path)
     mixture = path.parent / f"{path.name}-data.npz"
@@ -92,7 +99,6 @@ def command(
 
     import_keras()
     device = select_device(config.device, config.devices)
-    from fertools.cli.common import train_with_progress
     from fertools.training.trainer import new_run
 
     if old is None:
@@ -124,11 +130,8 @@ def command(
     for note in dataset.notes:
         talk(f"  {note}")
     talk(f"Run: {run.path}, on {device.kind}, {device.name}, {run.facts['precision']}")
-    try:
+    with interruptible(f"continue with: fertools train --resume {shlex.quote(str(path))}"):
         train_with_progress(run, dataset)
-    except KeyboardInterrupt:
-        talk(f"Interrupted; continue with: fertools train --resume {shlex.quote(str(path))}")
-        raise SystemExit(130) from None
     change = measure_change(base, run.best, new, old)
     if as_json:
         emit({"run": str(run.path), "model": base.model, "base": str(base.path), **change.to_dict()})

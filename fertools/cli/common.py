@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import click
 
 from fertools import data
 from fertools.data import synthetic
+from fertools.errors import ConfigError
 from fertools.evaluation import is_run
 from fertools.runtime.prediction import VIEWS
 from fertools.runtime.providers import PROVIDERS
@@ -85,6 +87,25 @@ def suggest_export(run: Run) -> None:
 def emit(document: Any) -> None:
     """Print a JSON document to stdout."""
     click.echo(json.dumps(document, indent=2))
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn the ConfigError of a wrong option into a usage error."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """End the command on Ctrl-C with ``hint``, which says how to continue, and a shell's exit code for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        talk(f"Interrupted; {hint}")
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def default_source() -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from fertools import data
-from fertools.cli.common import EXPORTED, RUNS, default_source, emit, json_option, talk
+from fertools.cli.common import EXPORTED, RUNS, default_source, emit, json_option, talk, usage_errors
 from fertools.contract import WEB_FOLDER
 from fertools.data import Dataset
-from fertools.errors import ConfigError, RunError
+from fertools.errors import RunError
 from fertools.evaluation import is_run
 from fertools.export import QuantizeConfig, export_subject
 from fertools.export.exporter import TARGETS, WEB, check_out
@@ -128,16 +128,14 @@ def serve_hint(folder: Path, page: Page) -> None:
     talk(f"Next: python -m http.server --directory {where}, then open http://localhost:8000")
 
 
+@usage_errors()
 def _quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
     """Return how to quantize, or None. Options without ``--quantize`` and wrong values are usage errors."""
     if not quantize:
         if images or method:
             raise click.UsageError("--calibration-images and --calibration-method go with --quantize.")
         return None
-    try:
-        return QuantizeConfig(images=images, method=method or METHODS[0])
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+    return QuantizeConfig(images=images, method=method or METHODS[0])
 
 
 def chosen_folder(subject: Subject, out: Path | None, *, force: bool) -> Path:
@@ -284,10 +282,8 @@ def ensemble(
     export: if a gate is broken, nothing is written and the exit code is 1.
     """
     members = open_members(runs)
-    try:
+    with usage_errors():
         subject = Ensemble(members, weights)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
     folder = chosen_folder(subject, out, force=force)
     known = (Run(member.path).facts["data"]["source"] for member in members if is_run(member.path))
     source = source or next(known, None) or default_source()

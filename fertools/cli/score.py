@@ -14,6 +14,7 @@ import click
 
 from fertools.cli.common import (
     emit,
+    interruptible,
     json_option,
     model_option,
     precision_option,
@@ -93,12 +94,8 @@ def command(source: str, out: Path, as_json: bool, **options: Any) -> None:
     if not options["find_faces"] and (options["detector"] or options["min_confidence"] is not None):
         raise click.UsageError("--detector and --min-confidence go with --find-faces.")
     begin = monotonic()
-    try:
-        with _progress() as progress:
-            summary = score(source, out, Scoring(**options), progress=progress)
-    except KeyboardInterrupt:
-        talk(f"Interrupted; the same command continues in {out}.")
-        raise SystemExit(130) from None
+    with interruptible(f"the same command continues in {out}."), _progress() as progress:
+        summary = score(source, out, Scoring(**options), progress=progress)
     rate = f", {progress.rows / (monotonic() - begin):,.0f} rows per second" if progress.rows else ""
     talk(f"Wrote {progress.rows:,} rows to {out}/{rate}; {summary.rows - progress.rows:,} were there before.")
     if as_json:

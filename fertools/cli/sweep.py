@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fertools import data
-from fertools.cli.common import default_source, json_option, talk
+from fertools.cli.common import default_source, interruptible, json_option, talk, usage_errors
 from fertools.cli.compare import report
 from fertools.cli.train import (
     check_other_data,
@@ -20,7 +20,6 @@ from fertools.cli.train import (
     tensorboard_option,
     train_all,
 )
-from fertools.errors import ConfigError
 from fertools.training import TrainConfig
 from fertools.training.comparison import compare
 from fertools.training.run import seed_folder, seeded
@@ -80,14 +79,11 @@ def command(
         name: Job(sweep.run(name).path, configs[name], source, weights, other_data, tensorboard)
         for name in waiting
     }
-    try:
+    with interruptible(f"the same command continues in {out}."):
         for name, failure in train_all(jobs, engine):
             sweep.note(name, failure)
             if failure:
                 failed.append(name)
-    except KeyboardInterrupt:
-        talk(f"Interrupted; the same command continues in {out}.")
-        raise SystemExit(130) from None
     comparison = compare([out])
     begun = any(entry.histories for entry in comparison.entries)
     report(comparison, out / "comparison.png" if begun else None, as_json=as_json)
@@ -100,10 +96,8 @@ def _configs(
     settings: Sequence[str], recipe: str | None, options: dict[str, Any], seeds: int | None
 ) -> dict[str, TrainConfig]:
     """Return the configurations of the sweep by run folder. Wrong settings are usage errors."""
-    try:
+    with usage_errors():
         points = grid(settings)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
     configs: dict[str, TrainConfig] = {}
     for point, values in points.items():
         for name in values:

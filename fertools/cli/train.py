@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fertools import data
-from fertools.cli.common import RUNS, default_source, emit, json_option, suggest_export, talk
+from fertools.cli.common import (
+    RUNS,
+    default_source,
+    emit,
+    interruptible,
+    json_option,
+    suggest_export,
+    talk,
+    usage_errors,
+)
 from fertools.cluster import ENGINES
-from fertools.errors import ConfigError, FertoolsError, RunError, WriteError
+from fertools.errors import FertoolsError, RunError, WriteError
 from fertools.models import IMAGENET, find
 from fertools.training import RECIPES, DistillConfig, Run, TrainConfig, recipe
 from fertools.training.config import idle_options
@@ -162,24 +171,21 @@ def _best_epoch(run: Run) -> str:
     return f"best epoch {metrics['best_epoch']}, validation accuracy {metrics['validation']['accuracy']:.2%}"
 
 
+@usage_errors()
 def chosen_config(name: str | None, options: dict[str, Any]) -> TrainConfig:
     """Return the recipe ``name`` with the given options applied.
 
     A wrong value is a usage error; so is an option that would have no effect, even with its default value.
     """
     changes = {option: value for option, value in options.items() if value is not None}
-    try:
-        fields = recipe(name or "default", changes.get("model", TrainConfig.model)).to_dict() | changes
-        for option, why in idle_options(fields).items():
-            if option in changes:
-                flag = f"--{option.replace('_', '-')}"
-                raise click.UsageError(f"{flag}: has no effect with {why}; leave it out.")
-            fields[option] = getattr(
-                TrainConfig, option
-            )  # the recipe's value belongs to the option that was changed
-        return TrainConfig(**fields)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+    fields = recipe(name or "default", changes.get("model", TrainConfig.model)).to_dict() | changes
+    for option, why in idle_options(fields).items():
+        if option in changes:
+            flag = f"--{option.replace('_', '-')}"
+            raise click.UsageError(f"{flag}: has no effect with {why}; leave it out.")
+        # The recipe's value belongs to the option that was changed.
+        fields[option] = getattr(TrainConfig, option)
+    return TrainConfig(**fields)
 
 
 def check_other_data(other_data: bool, weights: str | None, teachers: Sequence[Path] = ()) -> None:
@@ -299,10 +305,8 @@ def _train(
         talk(f"Device: {device.kind}, {device.name} ({device.backend}), {run.facts['precision']}")
         talk(f"Run: {run.path}")
         try:
-            train_with_progress(run, dataset, tensorboard=tensorboard)
-        except KeyboardInterrupt:
-            talk(f"Interrupted; continue with: fertools train --resume {shlex.quote(str(path))}")
-            raise SystemExit(130) from None
+            with interruptible(f"continue with: fertools train --resume {shlex.quote(str(path))}"):
+                train_with_progress(run, dataset, tensorboard=tensorboard)
         except WriteError:
             talk(f"Once that is fixed, continue with: fertools train --resume {shlex.quote(str(path))}")
             raise
@@ -341,11 +345,8 @@ def _train_on_ray(path: Path, runs: Sequence[Run], source: str, engine: Engine, 
         RunError: a run failed.
     """
     jobs = {run.name: Job(run.path, run.config, source, tensorboard=tensorboard) for run in runs}
-    try:
+    with interruptible(f"continue with: fertools train --resume {shlex.quote(str(path))} --engine ray"):
         failures = {name: failure for name, failure in train_all(jobs, engine) if failure}
-    except KeyboardInterrupt:
-        talk(f"Interrupted; continue with: fertools train --resume {shlex.quote(str(path))} --engine ray")
-        raise SystemExit(130) from None
     if failures:
         raise RunError(f"{path}: {len(failures)} of {len(runs)} runs failed; continue with --resume {path}")
 
@@ -442,10 +443,8 @@ def distill(
     """
     given = {name: options.pop(name) for name in options_of(DistillConfig)}
     config = chosen_config(recipe, options)
-    try:
+    with usage_errors():
         distillation = DistillConfig(**{name: value for name, value in given.items() if value is not None})
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
     if distillation.versions and config.mixup:
         raise click.UsageError("--mixup: not with --versions, whose blends the teachers would not see.")
     if not distillation.label_share and options["label_smoothing"] is not None:
