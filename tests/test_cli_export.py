@@ -5,18 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
-
-from fertools.cli import main
+from exporting import one_line, run
 
 FILES = [
     *("MODEL_CARD.md", "confusion.png", "model.int8.onnx", "model.json", "model.keras", "model.onnx"),
     "report.json",
 ]
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, ["export", *map(str, arguments)])
 
 
 def names(folder):
@@ -124,14 +118,6 @@ def test_usage_errors(small_run, tmp_path, options, said):
     assert result.exit_code == 2
     assert said in result.stderr
     assert names(tmp_path) == []
-
-
-def one_line(result):
-    assert result.exit_code == 1, result.output
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
 
 
 def test_nothing_to_export(tmp_path, monkeypatch):

@@ -5,23 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from exporting import one_line, run
 from tiny_model import tiny_export
 
-from fertools.cli import main
 from fertools.runtime import Predictor, location
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, ["export", *map(str, arguments)])
-
-
-def one_line(result):
-    assert result.exit_code == 1, result.output
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
 
 
 def content(folder):

@@ -650,6 +650,13 @@ def kept(page: Any) -> None:
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
 
 
+def visit(page: Any, address: str) -> None:
+    """Open the page and wait until it works, offline too."""
+    page.goto(address)
+    ready(page)
+    kept(page)
+
+
 def test_a_new_page_is_seen_at_once(
     browser: Any, serve: Callable[[Path], str], site: Path, tmp_path: Path
 ) -> None:
@@ -661,9 +668,7 @@ def test_a_new_page_is_seen_at_once(
     context = browser.new_context()
     page = context.new_page()
     for _ in range(2):  # what the second visit loads, the service worker sends
-        page.goto(address)
-        ready(page)
-        kept(page)
+        visit(page, address)
     settings = json.loads((folder / "page.json").read_text())
     (folder / "page.json").write_text(json.dumps(settings | {"fertools": "newer"}))
     with (folder / "page.js").open("a") as script:
@@ -680,9 +685,7 @@ def test_it_works_without_its_server(browser: Any, site: Path) -> None:
     context = browser.new_context()
     page = context.new_page()
     with serving(site) as address:
-        page.goto(address)
-        ready(page)
-        kept(page)
+        visit(page, address)
     page.reload()
     ready(page)
     page.goto(f"{address}?utm_source=elsewhere")
@@ -699,9 +702,7 @@ def test_without_its_server_all_of_it_is_of_the_newest_version(browser: Any, tmp
     context = browser.new_context()
     page = context.new_page()
     with serving(folder) as address:
-        page.goto(address)
-        ready(page)
-        kept(page)
+        visit(page, address)
         (before,) = page.evaluate("caches.keys()")
         others = [f"fertools {address}other/ 1", "theirs"]
         page.evaluate("(others) => Promise.all(others.map((name) => caches.open(name)))", others)
@@ -740,9 +741,7 @@ def test_it_works_without_a_server_that_redirected(browser: Any, site: Path) -> 
     context = browser.new_context()
     page = context.new_page()
     with serving(site, Redirecting) as address:
-        page.goto(address)
-        ready(page)
-        kept(page)
+        visit(page, address)
         page.goto(f"{address}check.html")
         ready(page)
     for name in ("check.html", "index.html"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from fertools import contract
+from fertools.errors import ModelError
 from fertools.evaluation.metrics import BINS
 from fertools.export.quantization import METHODS, QuantizeConfig
 from fertools.intended_use import data_note, intended_use
@@ -33,6 +36,19 @@ def model_card(document: dict[str, Any]) -> str:
         "intended_use": intended_use(),
     }
     return f"{markdown.from_string(_TEMPLATE.read_text(encoding='utf-8')).render(facts)}\n"
+
+
+@contextmanager
+def report_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the report at ``path``, in reading it too, into a ModelError."""
+    from jinja2 import UndefinedError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
+        raise ModelError(
+            f"{path}: missing, damaged or of another version of fertools ({error}); export again"
+        ) from error
 
 
 def _seeds(training: dict[str, Any]) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fertools import contract
-from fertools.errors import ModelError
-from fertools.export.card import model_card
+from fertools.export.card import model_card, report_errors
 from fertools.files import file_facts, write_json, write_text
 from fertools.reading import read_text
 from fertools.verification.kit import DeviceReport
@@ -20,20 +19,14 @@ def add_device(folder: Path, device: DeviceReport) -> None:
     Raises:
         ModelError: the export has no report, or it is damaged or of another version of fertools.
     """
-    from jinja2 import UndefinedError
-
     path = folder / contract.REPORT_FILE
-    try:
+    with report_errors(path):
         document = json.loads(read_text(path))
         files = {**document.pop("files")}
         new = device.to_dict()
         kept = [old for old in document.get("devices", []) if _place(old) != _place(new)]
         document["devices"] = [*kept, new]
         card = model_card(document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
-        raise ModelError(
-            f"{path}: missing, damaged or of another version of fertools ({error}); export again"
-        ) from error
     write_text(folder / contract.CARD_FILE, card)
     files[contract.CARD_FILE] = file_facts(folder / contract.CARD_FILE)
     write_json(path, {**document, "files": files})

@@ -13,7 +13,7 @@ from fertools import contract
 from fertools.data import Dataset
 from fertools.errors import ModelError, RunError
 from fertools.evaluation import accuracy
-from fertools.export.card import model_card
+from fertools.export.card import model_card, report_errors
 from fertools.export.temperature_scaling import TemperatureScaling, scale_temperature
 from fertools.models.ensemble import NAME, shares
 from fertools.provenance import earlier_commands, label, origins
@@ -358,23 +358,15 @@ def open_export(folder: Path) -> EarlierExport:
     Raises:
         ModelError: it has no ``.keras`` file, or no report, or this is damaged or of another version.
     """
-    from jinja2 import UndefinedError
-
     keras_file(folder)
     origin, file = read_origin(folder), folder / contract.REPORT_FILE
-    try:
+    with report_errors(file):
         document = json.loads(read_text(file))
         model_card(document)  # nothing is missing that the new card needs
-        scaling, names = document["temperature_scaling"], [each.name for each in fields(TemperatureScaling)]
-        return EarlierExport(
-            path=folder,
-            name=origin.model,
-            data=origin.data,
-            scaling=TemperatureScaling(**{name: scaling[name] for name in names}),
-            record=document["training"],
-            weights_sha256=document["model"]["weights_sha256"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
-        raise ModelError(
-            f"{file}: damaged or of another version of fertools ({error}); export its run again"
-        ) from error
+        scaling = {
+            each.name: document["temperature_scaling"][each.name] for each in fields(TemperatureScaling)
+        }
+        record, weights_sha256 = document["training"], document["model"]["weights_sha256"]
+    return EarlierExport(
+        folder, origin.model, origin.data, TemperatureScaling(**scaling), record, weights_sha256
+    )
