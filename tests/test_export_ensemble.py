@@ -209,6 +209,14 @@ def test_other_data_behind_a_member_is_told(small_run, other_run, small_data, tm
     assert training["notes"][-1] == "mixed learned from a network that was trained on other data, far.npz"
 
 
+def test_never_replaces_a_member(small_run, small_export, tmp_path):
+    member = shutil.copytree(small_export, tmp_path / "member")
+    outcome = run(small_run, member, "--out", member, "--force")
+    assert outcome.exit_code == 1
+    assert "member: would replace what is exported; choose another folder" in outcome.stderr
+    assert "members" not in json.loads((member / "report.json").read_text())["training"]
+
+
 @pytest.mark.parametrize("weights", ["1", "1,2,3", "1,x", "1,-1"])
 def test_usage_errors(small_run, tmp_path, weights):
     outcome = run(small_run, small_run, "--weights", weights, "--out", tmp_path / "out")

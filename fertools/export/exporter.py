@@ -368,13 +368,13 @@ FILES = frozenset(
 
 
 def check_out(subject: Subject, folder: Path, *, force: bool = False) -> None:
-    """Check, before any work, that ``subject`` can be exported to ``folder``, which must not be its own.
+    """Check, before any work, that ``subject`` can be exported to ``folder``, which must be none of its own.
 
     Raises:
         RunError: as ``check_folder``, or ``folder`` holds what is exported.
         ConfigError: as ``check_folder``.
     """
-    if folder.exists() and folder.samefile(subject.path):
+    if folder.exists() and any(map(folder.samefile, subject.folders)):
         raise RunError(f"{folder}: would replace what is exported; choose another folder with --out")
     check_folder(folder, subject.data, force=force)
 

@@ -38,6 +38,10 @@ class Subject(Protocol):
         """Where it is, for messages."""
 
     @property
+    def folders(self) -> Sequence[Path]:
+        """All folders that it is read from."""
+
+    @property
     def data(self) -> Mapping[str, str]:
         """Name and fingerprint of the data that it was trained on."""
 
@@ -100,6 +104,11 @@ class FinishedRun:
     def path(self) -> Path:
         """The run's folder."""
         return self.run.path
+
+    @property
+    def folders(self) -> tuple[Path]:
+        """The run's."""
+        return (self.run.path,)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -241,6 +250,11 @@ class Ensemble:
         return self.members[0].path
 
     @property
+    def folders(self) -> list[Path]:
+        """The members'."""
+        return [member.path for member in self.members]
+
+    @property
     def data(self) -> Mapping[str, str]:
         """The data that all members were trained on."""
         return self.members[0].data
@@ -330,6 +344,11 @@ class EarlierExport:
     record: Mapping[str, Any]
     #: Of the weights that the report is about.
     weights_sha256: str
+
+    @property
+    def folders(self) -> tuple[Path]:
+        """The export's."""
+        return (self.path,)
 
     def network(self, dataset: Dataset) -> keras.Model:
         """Load it.
