@@ -128,15 +128,12 @@ def run_script(tmp_path: Path, script_name: str, **variables: str) -> None:
 @pytest.mark.slow
 def test_reference_model(tmp_path: Path) -> None:
     write(barred_faces(64, 14, 14), tmp_path / "faces.npz")
-    run_script(tmp_path, "reference_model.sh", TEACHERS="2", MODEL="compact")
-    student = Run.open(tmp_path / "out" / "student" / "seed-0")
+    run_script(tmp_path, "reference_model.sh")
+    student = Run.open(tmp_path / "out" / "student-10")
     assert student.finished
-    assert [teacher["name"] for teacher in student.facts["distillation"]["teachers"]] == [
-        "teachers/seed-0",
-        "teachers/seed-1",
-    ]
-    assert len(student.facts["commands"]) == 3
-    assert (tmp_path / "out" / "compact" / INT8_FILE).is_file()
+    assert [teacher["name"] for teacher in student.facts["distillation"]["teachers"]] == ["large-a", "large-b"]
+    assert len(student.facts["commands"]) == 4
+    assert (tmp_path / "out" / "sequential" / INT8_FILE).is_file()
 
 
 @pytest.mark.slow
