@@ -131,7 +131,10 @@ def test_reference_model(tmp_path: Path) -> None:
     run_script(tmp_path, "reference_model.sh")
     student = Run.open(tmp_path / "out" / "student-10")
     assert student.finished
-    assert [teacher["name"] for teacher in student.facts["distillation"]["teachers"]] == ["large-a", "large-b"]
+    assert [teacher["name"] for teacher in student.facts["distillation"]["teachers"]] == [
+        "large-a",
+        "large-b",
+    ]
     assert len(student.facts["commands"]) == 4
     assert (tmp_path / "out" / "sequential" / INT8_FILE).is_file()
 
