@@ -226,7 +226,7 @@ def command(
         subject, known = FinishedRun(opened), opened.facts["data"]["source"]
     folder = chosen_folder(subject, out, force=force)
     source = source or known or default_source()
-    talk(f"{'Run' if known else 'Export'}: {subject.path}, data: {source}")
+    talk(f"{'Run' if known else 'Export'}: {subject.folders[0]}, data: {source}")
     write_export(subject, data.load(source), folder, force=force, **options)
 
 

@@ -124,7 +124,7 @@ def export_subject(
     check_out(subject, folder, force=force)
     if subject.data["fingerprint"] != dataset.fingerprint:
         raise RunError(
-            f"{subject.path}: it was trained on other data than {dataset.name};"
+            f"{subject.folders[0]}: it was trained on other data than {dataset.name};"
             " name its training data with --data"
         )
     for name in ("validation", "test"):

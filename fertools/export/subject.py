@@ -34,12 +34,8 @@ class Subject(Protocol):
         """Name of the model."""
 
     @property
-    def path(self) -> Path:
-        """Where it is, for messages."""
-
-    @property
     def folders(self) -> Sequence[Path]:
-        """All folders that it is read from."""
+        """The folders that it is read from; messages name the first."""
 
     @property
     def data(self) -> Mapping[str, str]:
@@ -99,11 +95,6 @@ class FinishedRun:
     def name(self) -> str:
         """The network's name."""
         return self.run.config.model
-
-    @property
-    def path(self) -> Path:
-        """The run's folder."""
-        return self.run.path
 
     @property
     def folders(self) -> tuple[Path]:
@@ -218,7 +209,7 @@ def _members(path: Path) -> list[Member]:
         origin = read_origin(path)
         return [Member(path, path / contract.KERAS_FILE, origin.model, origin.data)]
     runs = [FinishedRun(run) for run in open_runs(path)]
-    return [Member(each.path, each.run.best, each.name, each.data) for each in runs]
+    return [Member(each.run.path, each.run.best, each.name, each.data) for each in runs]
 
 
 @dataclass(frozen=True)
@@ -243,11 +234,6 @@ class Ensemble:
     def name(self) -> str:
         """The name of all ensembles."""
         return NAME
-
-    @property
-    def path(self) -> Path:
-        """The first member's."""
-        return self.members[0].path
 
     @property
     def folders(self) -> list[Path]:
