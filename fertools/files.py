@@ -12,12 +12,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import ENOTDIR
+from errno import EBUSY, ENOTDIR
 from pathlib import Path
 from typing import Any
 
 from fertools.errors import WriteError
-from fertools.reading import reason
+from fertools.reading import check_regular, reason
 
 #: How the names of temporary files begin.
 TEMPORARY = ".fertools-"
@@ -42,15 +42,20 @@ def telling(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; it replaces ``path`` if the block succeeds.
 
-    The temporary name ends like ``path``, because some writers choose the format by the suffix.
+    The temporary name ends like ``path``, because some writers choose the format by the suffix. A link stays,
+    and the file that it leads to is replaced.
 
     Raises:
-        WriteError: for any OSError, of the block too.
+        WriteError: for any OSError, of the block too, and if there is a device or the like.
     """
+    suffix = f".{path.name[-_KEPT:]}"
     with telling(path):
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_dir():
+            check_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # os.open with 0o666 would honour the umask but mkstemp is exclusive; the mode is set right below.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=f".{path.name[-_KEPT:]}")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=suffix)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -70,10 +75,13 @@ def replacing_folder(path: Path, *, only_empty: bool = False) -> Iterator[Path]:
     fills meanwhile is an error.
 
     Raises:
-        WriteError: for any OSError, of the block too.
+        WriteError: for any OSError, of the block too, and if ``path`` is the current folder or holds it:
+            whoever works there would lose it.
     """
     with telling(path):
         path = path.resolve()
+        if path in (here := Path.cwd(), *here.parents):
+            raise OSError(EBUSY, "the current folder, or one that holds it, cannot be replaced: name another")
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,9 @@ Path = str | os.PathLike[str]
 
 _MIB: Final = 2**20
 
-#: Maximum bytes of an image file: more than 89 uncompressed megapixels, the most that Pillow opens.
+#: Maximum pixels of an image: the most that Pillow opens without a warning.
+MOST_PIXELS: Final = 89_478_485
+#: Maximum bytes of an image file: more than that many uncompressed pixels.
 LARGEST_IMAGE: Final = 512 * _MIB
 #: Maximum bytes of a model file: a protobuf cannot be larger.
 LARGEST_MODEL: Final = 2048 * _MIB
@@ -42,13 +44,18 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: it is something else, does not exist or cannot be opened.
         ValueError: there is a NUL in the path.
     """
+    check_regular(path)
+    return open(path, "rb")
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError if there is no regular file, or link to one, at ``path``."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "something else")
         raise OSError(EINVAL, f"{kind}, not a regular file", os.fspath(path))
-    return open(path, "rb")
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -72,6 +79,15 @@ def read_text(path: Path) -> str:
         ValueError: it is not UTF-8.
     """
     return read_bytes(path, LARGEST_TEXT).decode("utf-8")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is UTF-8; Python stands surrogates for the bytes of another (PEP 383)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def reason(error: OSError) -> str:

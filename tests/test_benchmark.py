@@ -1,5 +1,6 @@
 import json
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import onnx
@@ -69,6 +70,18 @@ def test_a_device_without_onnx_has_all_but_the_share_of_matmul_speed(export, mon
     assert all(row["images_per_second"] > 0 for row in speeds)
     result = CliRunner().invoke(main, ["benchmark", str(export), "--batch", "2"])
     assert [line.split()[-1] for line in result.stdout.splitlines()[-2:]] == ["-", "-"]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_measurement(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("fertools.benchmark.benchmark", MagicMock(side_effect=AssertionError))
+    command = ["benchmark", str(export), "--plot"]
+    result = CliRunner().invoke(main, [*command, "speed.txt"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "speed.txt: the picture is a .png file; name one." in result.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = CliRunner().invoke(main, [*command, str(tmp_path / "speed.png")])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: matplotlib is not installed: pip install 'fertools[train]'\n"
 
 
 def test_the_share_is_of_the_best_matrix_product(export, monkeypatch):

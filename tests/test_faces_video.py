@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -545,3 +547,56 @@ def test_detections_may_carry_landmarks(export):
     (face,) = tracker.update(0.0, frames(1)[0])
     assert face.box == FACE
     assert face.confidence == 0.9
+
+
+@pytest.mark.parametrize("name", ["drawn.mp4", "drawn.avi"])
+def test_a_full_disk_keeps_the_earlier_video(video, export, tmp_path, name):
+    """OpenCV says nothing of what it could not write."""
+    (tmp_path / name).write_text("earlier")
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "-", sys.executable, "-m", "fertools"]
+    command = [*limited, "watch", video, "--model", export, "--draw", tmp_path / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"Error: {tmp_path / name}: cannot be written (" in done.stderr.splitlines()[-1]
+    assert "Wrote" not in done.stderr
+    assert (tmp_path / name).read_text() == "earlier"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+@pytest.mark.parametrize("rate", [1, 59.94, 66.123, 119.913, 654.999, 655.36, 1000])
+def test_any_rate_can_be_written(tmp_path, suffix, rate):
+    path = tmp_path / f"video{suffix}"
+    writer = Writer(path, (64, 48), rate)
+    for index in range(5):
+        writer.write(index / rate, np.zeros((48, 64, 3), np.uint8))
+    writer.close()
+    writer.check()
+    assert Video(str(path)).rate == pytest.approx(rate, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("watch", "odd.mp4"),
+        ("watch", "video.avi", "--draw", "odd.mp4"),
+        ("watch", "video.avi", "--detector", "odd.mp4"),
+    ],
+)
+def test_a_name_that_opencv_would_crash_on(video, export, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"caf\xe9.mp4")
+    try:
+        shutil.copy(video, odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    shutil.copy(video, "video.avi")
+    given = [odd if word == "odd.mp4" else word for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "fertools", *given, "--model", export],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"OpenCV cannot open a name that is not UTF-8" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((odd, "video.avi"))

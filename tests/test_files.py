@@ -1,8 +1,10 @@
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
+from hostile import SPECIAL, make_special
 
 from fertools.errors import WriteError
 from fertools.files import replacing, replacing_folder, write_json, write_text
@@ -131,3 +133,30 @@ def test_replacing_folder_does_not_take_the_place_of_a_file(tmp_path):
         pytest.fail("the block must not run")
     assert (tmp_path / "a").read_text() == "x"
     assert names(tmp_path) == ["a"]
+
+
+def test_replacing_leaves_a_link_to_the_file(tmp_path):
+    (tmp_path / "target").write_text("earlier")
+    (tmp_path / "link").symlink_to("target")
+    write_text(tmp_path / "link", "new")
+    assert os.readlink(tmp_path / "link") == "target"
+    assert (tmp_path / "target").read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_replacing_does_not_take_the_place_of_a_special_file(tmp_path, kind):
+    path = make_special(kind, tmp_path / "special")
+    before = os.stat(path)
+    with pytest.raises(WriteError, match="not a regular file"):
+        write_text(path, "new")
+    assert os.stat(path).st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("path", [".", "..", "link"])
+def test_replacing_folder_does_not_take_away_the_current_one(tmp_path, monkeypatch, path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    os.symlink(".", "link")
+    with pytest.raises(WriteError, match="the current folder"), replacing_folder(Path(path)):
+        raise AssertionError
+    assert Path.cwd().samefile(".")

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from tiny_model import tiny_export
 
-from fertools.errors import MissingExtraError, ProviderError, ProviderWarning
+from fertools.errors import MissingExtraError, ModelError, ProviderError, ProviderWarning
 from fertools.runtime import Predictor, threads
 from fertools.runtime.session import load_onnxruntime
 from fertools.runtime.threads import cpu_quota, usable_cpus
@@ -205,3 +205,14 @@ def test_cpu_quota(tmp_path, membership, files, quota):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert cpu_quota(tmp_path / "cgroup", tmp_path / "membership") == quota
+
+
+def test_a_name_that_onnxruntime_cannot_open(tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    tiny_export(odd, "float32")
+    with pytest.raises(ModelError, match="onnxruntime cannot open a name that is not UTF-8: rename it"):
+        Predictor(odd)

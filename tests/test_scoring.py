@@ -430,12 +430,15 @@ def test_it_goes_on_with_what_is_missing(here, model):
         score("seen", here / "out", Scoring(model), progress=stop_after(2))
     assert len([*(here / "out").glob("part-*")]) == 2
     (here / "out" / "part-00000.parquet").unlink()
-    (here / "out" / ".x.part-00002.parquet").write_bytes(b"half")
+    half, written_now = (here / "out" / f".{name}.part-00002.parquet" for name in "xy")
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
+    written_now.write_bytes(b"of another process")
     kept = (here / "out" / "part-00001.parquet").stat().st_ino
     score("seen", here / "out", Scoring(model))
     assert rows(here / "out") == rows(here / "whole")
     assert (here / "out" / "part-00001.parquet").stat().st_ino == kept
-    assert not [*(here / "out").glob(".*")]
+    assert [*(here / "out").glob(".*")] == [written_now]
     again = []
     score("seen", here / "out", Scoring(model), progress=lambda *told: again.append(told))
     assert again == [(4, 4, 0)]

@@ -25,7 +25,9 @@ from PIL import Image
 from tiny_model import tiny_export
 
 from fertools.cli import main
+from fertools.errors import ConfigError
 from fertools.faces import FaceFinder
+from fertools.reading import MOST_PIXELS
 from fertools.runtime import Predictor
 from fertools.serving import Settings
 from fertools.serving.batching import Batcher, FullError, NetworkError
@@ -648,3 +650,9 @@ def test_without_its_extra_the_command_says_only_what_to_install():
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["Error: uvicorn is not installed: pip install 'fertools[serve]'"]
+
+
+def test_a_limit_of_pixels_that_pillow_does_not_go_beyond():
+    assert Image.MAX_IMAGE_PIXELS == MOST_PIXELS
+    with pytest.raises(ConfigError, match="at most 89478485"):
+        Settings(max_pixels=MOST_PIXELS + 1)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fertools.figures import literal, save
+from fertools.figures import blank, literal, save
 from fertools.tables import text_table
 
 FILES = ("file", "provider", "MB", "start s", "peak MB")
@@ -101,10 +101,8 @@ def _speed_cells(row: Speed) -> tuple[str, ...]:
 
 def benchmark_figure(found: Benchmark, path: Path) -> None:
     """Draw milliseconds per image, p50 with a whisker to p95, as a PNG at ``path``."""
-    from matplotlib.figure import Figure
-
     batches = sorted({row.batch for row in found.speeds})
-    figure = Figure(figsize=(3 + 2 * len(batches), 4), layout="constrained")
+    figure = blank(3 + 2 * len(batches), 4)
     axes = figure.subplots()
     files = [file.file for file in found.files]
     width = 0.8 / len(files)

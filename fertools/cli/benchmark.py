@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fertools.cli.common import emit, json_option, talk
+from fertools.cli.common import emit, json_option, plot_option, talk
 from fertools.runtime.location import locate
 
 
@@ -24,12 +24,7 @@ from fertools.runtime.location import locate
     show_default=True,
     help="Images per call; may be given several times.",
 )
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Draw the milliseconds per image as a PNG.",
-)
+@plot_option("milliseconds per image")
 @json_option
 def command(folder: Path, threads: int, batches: tuple[int, ...], plot: Path | None, as_json: bool) -> None:
     """Time the files of an export on this machine's CPU.
@@ -42,10 +37,10 @@ def command(folder: Path, threads: int, batches: tuple[int, ...], plot: Path | N
     from fertools.benchmark import benchmark, benchmark_figure
 
     found = benchmark(locate(folder), threads=threads, batches=batches, say=talk)
-    if plot:
-        benchmark_figure(found, plot)
-        talk(f"The picture is in {plot}.")
     if as_json:
         emit(found.to_dict())
     else:
         click.echo(found.to_text())
+    if plot:
+        benchmark_figure(found, plot)
+        talk(f"The picture is in {plot}.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from fertools import data
+from fertools import data, figures
 from fertools.data import synthetic
 from fertools.errors import ConfigError
 from fertools.evaluation import is_run
@@ -71,6 +71,31 @@ measured_data_option = click.option(
     metavar="SRC",
     help="Data set.  [default: $FERTOOLS_DATA, else the run's, else synthetic]",
 )
+
+
+class Png(click.Path):
+    """Path of a picture to write."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Refuse another suffix than .png."""
+        if Path(value).suffix.lower() != ".png":
+            self.fail(f"{value}: the picture is a .png file; name one.", parameter, context)
+        return super().convert(value, parameter, context)
+
+
+def plot_option(what: str) -> Callable[[Any], Any]:
+    """Return the option ``--plot``, for what matplotlib draws; without it, an error before any work."""
+
+    def check(context: click.Context, parameter: click.Parameter, plot: Path | None) -> Path | None:
+        if plot is not None:
+            figures.blank(1, 1)
+        return plot
+
+    text = f"Draw the {what} as a PNG."
+    return click.option("--plot", type=Png(), callback=check, metavar="FILE", help=text)
 
 
 def talk(message: str = "") -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fertools.cli.common import emit, json_option, suggest_export, talk
+from fertools.cli.common import emit, json_option, plot_option, suggest_export, talk
 from fertools.training.comparison import compare
 
 if TYPE_CHECKING:
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Draw the accuracies and losses by epoch as a PNG.",
-)
+@plot_option("accuracies and losses by epoch")
 @json_option
 def command(runs: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
     """Compare runs: their accuracy and loss on the validation split.
@@ -34,14 +29,14 @@ def command(runs: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
 
 def report(comparison: Comparison, plot: Path | None, *, as_json: bool) -> None:
     """Print and draw a comparison, and suggest the next command for the best run."""
+    if as_json:
+        emit(comparison.to_dict())
+    else:
+        click.echo(comparison.to_text())
     if plot:
         from fertools.training.figures import comparison_figure
 
         comparison_figure(comparison.entries, plot)
         talk(f"The picture is in {plot}.")
-    if as_json:
-        emit(comparison.to_dict())
-    else:
-        click.echo(comparison.to_text())
     if comparison.best:
         suggest_export(comparison.best)

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from fertools import data, files
-from fertools.cli.common import emit, json_option, talk
+from fertools.cli.common import Png, emit, json_option, talk
 from fertools.cli.photos import detector_option, make_finder, min_confidence_option
 from fertools.errors import DataError
 from fertools.faces.collecting import SMALLEST_FACE
@@ -46,9 +46,7 @@ def info(src: str, seed: int, as_json: bool) -> None:
 
 @command.command()
 @click.argument("src")
-@click.option(
-    "--plot", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Draw the grid as a PNG."
-)
+@click.option("--plot", required=True, type=Png(), metavar="FILE", help="Draw the grid as a PNG.")
 @click.option(
     "--split", type=click.Choice(data.SPLITS), default="train", show_default=True, help="Which images."
 )
@@ -58,8 +56,6 @@ def info(src: str, seed: int, as_json: bool) -> None:
 @seed_option
 def preview(src: str, plot: Path, split: str, per_class: int, seed: int) -> None:
     """Draw a grid of images, one row per class."""
-    if plot.suffix.lower() != ".png":
-        raise click.UsageError(f"--plot {plot}: the grid is a .png file; name one.")
     grid = data.preview(data.read(src, seed=seed), split, per_class, seed)
     with files.replacing(plot) as temporary:
         grid.save(temporary, format="PNG")

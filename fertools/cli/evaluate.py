@@ -12,6 +12,7 @@ from fertools.cli.common import (
     json_option,
     load_data,
     measured_data_option,
+    plot_option,
     precision_option,
     talk,
     views_option,
@@ -30,9 +31,7 @@ from fertools.evaluation import confusion_figure, is_run, measure, open_network
 )
 @precision_option
 @views_option
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the confusion matrix as a PNG."
-)
+@plot_option("confusion matrix")
 @json_option
 def command(
     model: Path,
@@ -54,10 +53,10 @@ def command(
     network = open_network(model, precision)
     dataset = load_data(model, precision, source)
     measurement = measure(network, dataset, split, views)
-    if plot:
-        confusion_figure(measurement.official, plot, f"{model.resolve().name}, {measurement.title}")
-        talk(f"Wrote {plot}.")
     if as_json:
         emit({"model": str(model), **measurement.to_dict()})
     else:
         click.echo(measurement.to_text())
+    if plot:
+        confusion_figure(measurement.official, plot, f"{model.resolve().name}, {measurement.title}")
+        talk(f"Wrote {plot}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fertools.cli.common import emit, json_option, talk
+from fertools.cli.common import emit, json_option, plot_option, talk
 from fertools.models import NETWORKS, Network, build
 from fertools.models.measured import Measured, measured
 from fertools.runtime.location import SHIPPED
@@ -49,7 +49,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 @command.command()
 @click.argument("name", type=click.Choice(tuple(NETWORKS)), metavar="NAME")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the network as a PNG.")
+@plot_option("network")
 @json_option
 def show(name: str, plot: Path | None, as_json: bool) -> None:
     """Show the layers of a network, and what is known of it."""

@@ -134,9 +134,11 @@ def _hint(paths: Iterable[str]) -> None:
     """Say so, once, if a file is plainly not a cropped face."""
     from PIL import Image
 
+    from fertools.runtime.decoding import quietly
+
     for path in paths:
         try:
-            with open_regular(Path(path)) as file, Image.open(file) as image:
+            with quietly(), open_regular(Path(path)) as file, Image.open(file) as image:
                 sides = sorted(image.size)
         except Exception:  # Pillow's readers of damaged files raise nearly anything
             continue  # decoding it later says what is wrong

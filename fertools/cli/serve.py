@@ -8,6 +8,7 @@ import click
 
 from fertools.cli.common import precision_option, provider_option, talk, views_option
 from fertools.cli.photos import detector_option, min_confidence_option
+from fertools.reading import MOST_PIXELS
 from fertools.serving import Settings, import_uvicorn, listen, serve
 
 
@@ -69,7 +70,7 @@ from fertools.serving import Settings, import_uvicorn, listen, serve
 )
 @click.option(
     "--max-pixels",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_PIXELS),
     default=Settings.max_pixels,
     show_default=True,
     metavar="N",

@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from fertools import data
-from fertools.cli.common import emit, json_option, load_data, measured_data_option, precision_option, talk
+from fertools.cli.common import (
+    emit,
+    json_option,
+    load_data,
+    measured_data_option,
+    plot_option,
+    precision_option,
+    talk,
+)
 from fertools.evaluation import open_network
 from fertools.evaluation.stress import Stress, stress
 from fertools.tables import text_table
@@ -28,12 +36,7 @@ HEADER = ("change", "severities, mild to severe", "mild", "middle", "severe", "m
     "--images", type=click.IntRange(1), help="Number of images, always the same ones.  [default: all]"
 )
 @precision_option
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Draw accuracy against severity as a PNG.",
-)
+@plot_option("accuracy against severity")
 @json_option
 def command(
     model: Path,
@@ -53,16 +56,16 @@ def command(
     network = open_network(model, precision)
     dataset = load_data(model, precision, source)
     found = stress({"model": network}, dataset, split, images=images, progress=_progress)["model"]
+    if as_json:
+        emit({"model": str(model), **found.to_dict()})
+    else:
+        _print(found)
     if plot:
         from fertools.evaluation.figures import stress_figure
 
         title = f"{model.resolve().name}, {found.data}, {found.split} split, {found.images:,} images"
         stress_figure(found, plot, title)
         talk(f"Wrote {plot}.")
-    if as_json:
-        emit({"model": str(model), **found.to_dict()})
-    else:
-        _print(found)
 
 
 def _progress(steps: Iterable[Any], count: int) -> Iterable[Any]:

@@ -160,7 +160,11 @@ def command(
 
 
 def _check_outputs(source: str, table: Path | None, draw: Path | None) -> None:
-    """Raise ConfigError if an output would replace the video or the other output."""
+    """Raise ConfigError if an output would replace the video or the other output, or has no usable name."""
+    from fertools.faces.detectors import open_name
+
+    if draw is not None:
+        open_name(draw)
     for option, path in (("--csv", table), ("--draw", draw)):
         if path is not None and files.same_file(path, source):
             raise ConfigError(f"{option} {path}: is the video itself, which it would replace; name another")
@@ -269,6 +273,7 @@ def _drawing(path: Path, video: Video) -> Iterator[_Drawing]:
             yield _Drawing(writer)
         finally:
             writer.close()
+        writer.check()
 
 
 @contextmanager

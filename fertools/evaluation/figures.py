@@ -9,16 +9,14 @@ import numpy as np
 from fertools.contract import LABELS
 from fertools.evaluation.metrics import Evaluation
 from fertools.evaluation.stress import Stress
-from fertools.figures import literal, save
+from fertools.figures import blank, literal, save
 
 
 def confusion_figure(evaluation: Evaluation, path: Path, title: str) -> None:
     """Draw the confusion matrix as a PNG at ``path``: shares of each true class, with the counts."""
-    from matplotlib.figure import Figure
-
     counts = np.asarray(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    figure = blank(7, 6)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
@@ -35,11 +33,9 @@ def confusion_figure(evaluation: Evaluation, path: Path, title: str) -> None:
 
 def stress_figure(stress: Stress, path: Path, title: str) -> None:
     """Draw accuracy against severity as a PNG at ``path``: one panel per change, all on the same scale."""
-    from matplotlib.figure import Figure
-
     columns = 5
     rows = -(-len(stress.changes) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.3 * rows), layout="constrained")
+    figure = blank(2.6 * columns, 2.3 * rows)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     for change, panel in zip(stress.changes, panels, strict=False):  # in this order no panel is cut off
         places = range(len(change.severities) + 1)

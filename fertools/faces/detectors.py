@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fertools.errors import ConfigError, MissingExtraError, ModelError
+from fertools.reading import is_utf8
 
 Box = tuple[float, float, float, float]
 Pixels = npt.NDArray[np.uint8]
@@ -50,6 +51,14 @@ def opencv() -> Any:
     except ImportError as error:
         raise MissingExtraError("opencv-python-headless", "faces") from error
     return cv2
+
+
+def open_name(path: str | os.PathLike[str]) -> str:
+    """Return a path for OpenCV, which crashes on a name that is not UTF-8. Raises ConfigError for one."""
+    name = os.fspath(path)
+    if not is_utf8(name):
+        raise ConfigError(f"{name}: OpenCV cannot open a name that is not UTF-8: rename it")
+    return name
 
 
 @contextmanager
@@ -125,7 +134,7 @@ class YuNet:
     """YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), run by OpenCV from a file of the user.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or its name is not UTF-8.
         ModelError: the file is no YuNet.
         MissingExtraError: there is no OpenCV.
     """
@@ -153,11 +162,10 @@ class YuNet:
         self.min_confidence = min_confidence
         if not self.path.is_file():
             raise ConfigError(f"{self.path}: no such detector file: name the ONNX file of a YuNet")
+        name = open_name(self.path)
         try:
             with quiet(cv2):
-                self._net = cv2.FaceDetectorYN.create(
-                    str(self.path), "", (320, 320), min_confidence, self.OVERLAP
-                )
+                self._net = cv2.FaceDetectorYN.create(name, "", (320, 320), min_confidence, self.OVERLAP)
                 self._net.detect(np.zeros((320, 320, 3), np.uint8))
         except cv2.error as error:
             raise ModelError(

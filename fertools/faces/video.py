@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from errno import EIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fertools.errors import ConfigError, DataError
-from fertools.faces.detectors import opencv, quiet
+from fertools.faces.detectors import open_name, opencv, quiet
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -28,6 +29,9 @@ PATIENCE: Final = 10.0
 
 #: Frames per second of a source that does not say how many it has.
 USUAL_RATE: Final = 25.0
+
+#: Least share of the told frames in a whole file: some containers only estimate their number.
+WHOLE: Final = 0.9
 
 
 class Video:
@@ -175,7 +179,7 @@ class Video:
             raise DataError(f"{source}: no such video file; a camera is named by its number, stdin by -")
         try:
             with quiet(cv2):
-                capture = cv2.VideoCapture(int(source) if camera else source)
+                capture = cv2.VideoCapture(int(source) if camera else open_name(source))
                 first = capture.read()[1] if capture.isOpened() else None
         except (cv2.error, OverflowError) as error:  # a number that no camera can have
             raise DataError(f"camera {source}: there is none") from error
@@ -209,8 +213,7 @@ class Video:
             frame = frame if good else None
         if self.live and not self._stop:
             self.failure = "the source stopped giving frames"
-        # Some containers only estimate their number of frames, so a few less are no failure.
-        elif not self._stop and count < 0.9 * expected:
+        elif not self._stop and count < WHOLE * expected:
             self.failure = f"ends after {count} of {expected} frames: the file is truncated or damaged"
 
     def _stdin(self) -> Iterator[tuple[float | None, Pixels]]:
@@ -240,18 +243,23 @@ class Writer:
     Frames of another size are scaled: a camera or a stream may change it.
 
     Raises:
-        ConfigError: OpenCV cannot write such a file.
+        ConfigError: OpenCV cannot write such a file, or such frames.
         MissingExtraError: OpenCV is not installed.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], rate: float) -> None:
-        cv2 = opencv()
+        self._cv2 = cv2 = opencv()
         codec = "MJPG" if path.suffix.lower() == ".avi" else "mp4v"
+        # MPEG-4 has 16 bits for the ticks of a second, which are as many as the digits of the rate ask for.
+        rate = round(rate, 2 if rate < 655 else 1)
         with quiet(cv2):
-            self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
+            self._writer = cv2.VideoWriter(open_name(path), cv2.VideoWriter_fourcc(*codec), rate, size)
         if not self._writer.isOpened():
-            raise ConfigError(f"*{path.suffix}: OpenCV cannot write such a video; name it .mp4 or .avi")
-        self._resize: Callable[..., Any] = cv2.resize
+            raise ConfigError(
+                f"*{path.suffix}: OpenCV cannot write such a video of {size[0]}x{size[1]} pixels at {rate:g}"
+                " frames per second; name it .mp4 or .avi"
+            )
+        self.path = path
         self.size = size
         self.rate = rate
         self._count = 0
@@ -262,7 +270,7 @@ class Writer:
         """Show a frame, uint8 (h, w, 3), RGB, from ``moment`` on, in seconds; the first from the start on."""
         frame = np.ascontiguousarray(pixels[:, :, ::-1])
         if frame.shape[1::-1] != self.size:  # OpenCV would leave it out without a word
-            frame = self._resize(frame, self.size)
+            frame = self._cv2.resize(frame, self.size)
         shown = frame if self._newest is None else self._newest
         while self._count < round(moment * self.rate):
             self._writer.write(shown)
@@ -273,5 +281,19 @@ class Writer:
         """Show the last frame and complete the file."""
         if self._newest is not None:
             self._writer.write(self._newest)
+            self._count += 1
             self._newest = None
         self._writer.release()
+
+    def check(self) -> None:
+        """Read what the closed file says of itself. OpenCV writes to a full disk without an error.
+
+        Raises:
+            OSError: frames are missing.
+        """
+        with quiet(self._cv2):
+            written = self._cv2.VideoCapture(open_name(self.path))
+            count = int(written.get(self._cv2.CAP_PROP_FRAME_COUNT))
+            written.release()
+        if count < WHOLE * self._count:
+            raise OSError(EIO, f"{max(count, 0):,} of {self._count:,} frames were kept")

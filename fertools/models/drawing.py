@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fertools.figures import save
+from fertools.figures import blank, save
 from fertools.models.structure import LayerFacts, structure
 
 if TYPE_CHECKING:
@@ -57,13 +57,12 @@ class Box:
 
 def network_figure(network: keras.Model, path: Path) -> None:
     """Draw ``network`` as a PNG at ``path``: layers, output shapes, parameters."""
-    from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 
     found = boxes(structure(network))
     heights = [LINE * (len(box.lines) + 1.8) for box in found]
     height = sum(heights) + GAP * len(found) + 0.6
-    figure = Figure(figsize=(WIDTH, height))
+    figure = blank(WIDTH, height, layout=None)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, height))
     axes.axis("off")
     top = height - 0.5

@@ -109,14 +109,21 @@ def _read(name: str) -> bytes:
 
 
 @contextmanager
-def explaining(name: str) -> Iterator[None]:
-    """Turn all errors of Pillow into an ImageError that names the image; its warnings are not shown.
+def quietly() -> Iterator[None]:
+    """Suppress Pillow's warnings, in one thread at a time.
 
     Those of other threads are not shown either meanwhile. None is turned into an error, which they would see.
     """
-    where = name or "the image"
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def explaining(name: str) -> Iterator[None]:
+    """Turn all errors of Pillow into an ImageError that names the image; its warnings are not shown."""
+    where = name or "the image"
+    with quietly():
         try:
             yield
         except ImageError as error:

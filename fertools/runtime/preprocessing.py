@@ -30,6 +30,8 @@ _BAND = 256
 #: Longest side in pixels, that of a JPEG. The weights take 48 float64 for each of its pixels, however few
 #: bytes a file of one row has.
 _LONGEST_SIDE = 65_535
+#: By how much a resampling with negative lobes, such as bicubic, may leave 0..1.
+_OVERSHOOT = 0.5
 
 #: Longest side whose weights are kept, which bounds the cache to 60 MB.
 _LONGEST_KEPT = 10_000
@@ -163,8 +165,12 @@ def check_pixels(pixels: npt.NDArray[Any], name: str = "") -> None:
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ImageError(f"{where}the pixels contain NaN or infinity: {_ACCEPTED}")
         if low < 0 or high > 1:
-            hint = "divide them by 255" if low >= 0 and high <= 255 else "scale them first"
-            raise ImageError(f"{where}float pixels must lie in 0..1, not {low:g}..{high:g}: {hint}")
+            hint = "scale them first"
+            if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+                hint = "clip them, as with numpy.clip(image, 0, 1)"
+            elif low >= 0 and high <= 255:
+                hint = "divide them by 255"
+            raise ImageError(f"{where}float pixels must lie in 0..1, not {low}..{high}: {hint}")
     elif pixels.dtype != np.uint8:
         raise ImageError(f"{where}pixels of dtype {pixels.dtype} are not accepted: {_ACCEPTED}")
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from fertools.contract import IMAGE_SIZE, INPUT_NAME, LABELS, OUTPUT_NAME
 from fertools.errors import ForkError, MissingExtraError, ModelError, ProviderError, ProviderWarning
+from fertools.reading import is_utf8
 from fertools.runtime.arguments import MOST_THREADS, whole_number
 from fertools.runtime.providers import (
     AUTO,
@@ -194,6 +195,8 @@ def _open(ort: ModuleType, path: Path, wanted: tuple[str, ...], threads: int) ->
         raise ProviderError(
             f"{path}: made for the CPU, not for {', '.join(wanted)}: take the .onnx file, or ask for 'auto'"
         )
+    if not is_utf8(str(path)):
+        raise ModelError(f"{path}: onnxruntime cannot open a name that is not UTF-8: rename it")
     _check_fork(wanted)
     hint = preload(wanted, ort)
     settings = ort.SessionOptions()

@@ -19,9 +19,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,9 @@ ALL: Final = "all"
 
 #: Prefix of the columns of probabilities; the label follows.
 PREFIX: Final = "p_"
+
+#: Seconds after which a partly written file belongs to no process that still writes it.
+_ABANDONED: Final = 3600.0
 
 #: Rows per row group, and rows that a part holds in memory while it is written.
 _ROWS: Final = 65536
@@ -219,7 +223,9 @@ class Output:
                         known[split or ALL] += count
                         right[split or ALL] += count * (label == truth)
         for leftover in self.path.glob(".*.parquet"):  # partly written files of killed processes
-            leftover.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # removed by another process that is at its end, too
+                if time.time() - leftover.stat().st_mtime > _ABANDONED:
+                    leftover.unlink()
         summary = Summary(
             rows=rows,
             errors=errors,

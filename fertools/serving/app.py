@@ -41,7 +41,7 @@ from fertools.errors import FertoolsError, ImageError
 from fertools.faces import Face, FaceFinder
 from fertools.faces.describing import describe
 from fertools.runtime import Prediction, to_face
-from fertools.runtime.decoding import decoded_pixels
+from fertools.runtime.decoding import decoded_pixels, quietly
 from fertools.serving import protocol, schema
 from fertools.serving.batching import Batcher, FullError, NetworkError
 from fertools.serving.protocol import RefusedError
@@ -401,7 +401,7 @@ def _faces(picture: bytes, finder: FaceFinder | None, max_pixels: int) -> tuple[
     Without a finder the picture is the face. Raises ImageError and RefusedError.
     """
     try:
-        with Image.open(BytesIO(picture)) as opened:  # only the header is read
+        with quietly(), Image.open(BytesIO(picture)) as opened:  # only the header is read
             pixels = decoded_pixels(opened)
     except Image.DecompressionBombError as error:
         raise RefusedError(f"too many pixels; at most {max_pixels:,} are taken", 413) from error

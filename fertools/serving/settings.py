@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from fertools.errors import ConfigError, MissingExtraError
+from fertools.reading import MOST_PIXELS
 from fertools.runtime import Predictor
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Settings:
         max_delay: seconds that an image waits for others to share a run.
         queue_size: most images in the service at the same time; more are refused by 503.
         max_body: most bytes of a request.
-        max_pixels: most pixels of a picture.
+        max_pixels: most pixels of a picture; at most ``MOST_PIXELS`` of ``fertools.reading``.
         drain: seconds between SIGTERM and the closing of idle connections, in which clients are asked to
             close theirs.
 
@@ -53,6 +54,8 @@ class Settings:
         for name in ("batch_size", "queue_size", "max_body", "max_pixels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_pixels > MOST_PIXELS:
+            raise ConfigError(f"max_pixels must be at most {MOST_PIXELS}, as Pillow's, not {self.max_pixels}")
         for name in ("max_delay", "drain"):
             if not 0 <= getattr(self, name) <= 60:
                 raise ConfigError(f"{name} must be 0 to 60 seconds, not {getattr(self, name)}")

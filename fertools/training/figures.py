@@ -11,7 +11,7 @@ import numpy as np
 
 from fertools.contract import LABELS
 from fertools.errors import RunError
-from fertools.figures import literal, save
+from fertools.figures import blank, literal, save
 from fertools.training.run import best_epoch
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ TRAIN = "train (while learning)"
 
 def history_figure(history: list[Epoch], path: Path) -> None:
     """Draw accuracy and loss, train and validation, by epoch, as a PNG at ``path``."""
-    from matplotlib.figure import Figure
-
     epochs = [row.epoch for row in history]
     best = best_epoch(history)
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = blank(10, 4)
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         axes.plot(epochs, [getattr(row, name) for row in history], ".-", label=TRAIN)
         axes.plot(epochs, [getattr(row, f"val_{name}") for row in history], ".-", label="validation")
@@ -51,14 +49,13 @@ def comparison_figure(entries: Sequence[Entry], path: Path) -> None:
         RunError: no entry has a finished epoch.
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
     drawn = [entry for entry in entries if entry.histories]
     if not drawn:
         raise RunError("no run has a finished epoch: there is nothing to draw")
     palette = colormaps["tab10" if len(drawn) <= 10 else "turbo"]
     colours = palette(range(10)) if len(drawn) <= 10 else palette.resampled(len(drawn))(range(len(drawn)))
-    figure = Figure(figsize=(12, 7), layout="constrained")
+    figure = blank(12, 7)
     panels = figure.subplots(2, 2, sharex=True, sharey="row")
     for row, (name, highest) in zip(panels, (("accuracy", 1.0), ("loss", HIGHEST_LOSS)), strict=True):
         for axes, split, field in zip(row, ("validation", TRAIN), (f"val_{name}", name), strict=True):
