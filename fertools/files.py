@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EBUSY, ENOTDIR
+from errno import ENOTDIR
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,11 @@ def replacing_folder(path: Path, *, only_empty: bool = False) -> Iterator[Path]:
     fills meanwhile is an error.
 
     Raises:
-        WriteError: for any OSError, of the block too, and if ``path`` is the current folder or holds it:
-            whoever works there would lose it.
+        WriteError: for any OSError, of the block too, and as ``check_place``.
     """
+    check_place(path)
     with telling(path):
         path = path.resolve()
-        if path in (here := Path.cwd(), *here.parents):
-            raise OSError(EBUSY, "the current folder, or one that holds it, cannot be replaced: name another")
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +99,31 @@ def replacing_folder(path: Path, *, only_empty: bool = False) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """Yield a folder for intermediate files, which is removed afterwards.
+
+    Raises:
+        WriteError: for any OSError of the block; it names the place, often a small file system of its own.
+    """
+    with telling(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
+        yield Path(folder)
+
+
+def check_place(path: Path) -> None:
+    """Raise WriteError, before any work, for a folder that cannot be replaced, even an empty one.
+
+    Whoever works in the current folder would lose it, and a mount point, as a container's volume is, cannot
+    be renamed.
+    """
+    with telling(path):
+        place, here = path.resolve(), Path.cwd()
+    if place in (here, *here.parents):
+        raise WriteError(f"{path}: is the current folder or holds it; name a folder inside it")
+    if os.path.ismount(place):
+        raise WriteError(f"{path}: a file system is mounted there; name a folder inside it")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -31,8 +32,12 @@ def limits() -> list[str]:
     return [" ".join(item.split()) for item in intended_use().partition("## Limits")[2].split("\n- ")[1:]]
 
 
-def data_note(data: dict[str, str]) -> str:
-    """Return what is known of a data set, given its ``name`` and ``fingerprint``."""
+def data_notes(behind: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return what is known of each of the data sets behind a model, given ``name`` and ``fingerprint``."""
+    return list(dict.fromkeys(map(_data_note, behind)))
+
+
+def _data_note(data: Mapping[str, str]) -> str:
     if data["name"] == synthetic.NAME:
         return SYNTHETIC_NOTE
     known: str | None = DATA_NOTES.get(data["fingerprint"][:16])

@@ -85,22 +85,44 @@ def origins(path: Path) -> list[dict[str, str]]:
     Its own data comes first, then other data that its teachers and its first weights were trained on. Empty
     if unknown, as for a file that was copied elsewhere.
     """
+    return _behind(path)[0]
+
+
+def unknown_origins(paths: Iterable[Path]) -> list[str]:
+    """Return the names of the networks behind ``paths`` whose training data is unknown, each once.
+
+    They are the files at ``paths`` without a record beside them, and those that a record names.
+    """
+    return list(dict.fromkeys(name for path in paths for name in _behind(path)[1]))
+
+
+def unknown_note(name: str) -> str:
+    """Return the note about a network whose training data is unknown."""
+    return f"the training data of {name} is unknown"
+
+
+def _behind(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the known data behind a network, its own first, and the networks of unknown data."""
     folder = path if path.is_dir() else path.parent
-    for name, find in ((contract.RUN_FILE, _run_origins), (contract.REPORT_FILE, _export_origins)):
+    for name, find in ((contract.RUN_FILE, _of_facts), (contract.REPORT_FILE, _of_report)):
         try:
-            found = find(json.loads(read_text(folder / name)))
-            return [{key: str(data[key]) for key in ("name", "fingerprint")} for data in found]
-        except (OSError, ValueError, KeyError, TypeError):
+            own, record = find(json.loads(read_text(folder / name)))
+            known = [
+                {key: str(data[key]) for key in ("name", "fingerprint")}
+                for data in (own, *record.get("other_data", ()))
+            ]
+            return known, [str(each) for each in record.get("unknown_data", ())]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue
-    return []
+    return [], [label(path)]
 
 
-def _run_origins(facts: Any) -> list[Any]:
-    return [facts["data"], *facts.get("other_data", ())]
+def _of_facts(facts: Any) -> tuple[Any, Any]:
+    return facts["data"], facts
 
 
-def _export_origins(report: Any) -> list[Any]:
-    return [report["model"]["data"], *report.get("training", {}).get("other_data", ())]
+def _of_report(report: Any) -> tuple[Any, Any]:
+    return report["model"]["data"], report.get("training", {})
 
 
 def _of_run(facts: Any, folder: Path) -> list[str]:

@@ -54,7 +54,9 @@ def test_all_old_images_are_rehearsed_where_there_are_few() -> None:
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="too few images to adapt to; it takes 1 more train images"):
         check_enough(synthetic.generate(6, 35, 14))
-    check_enough(synthetic.generate(7, 7, 0))
+    with pytest.raises(DataError, match="it takes 1 more test images"):
+        check_enough(synthetic.generate(7, 7, 0))
+    check_enough(synthetic.generate(7, 7, 1))
 
 
 def test_the_recipe_is_for_the_network_of_the_base() -> None:

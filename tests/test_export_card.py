@@ -196,3 +196,12 @@ def test_seeds_are_told(document):
     document["training"]["seeds"]["best"] = 2
     card = model_card(document)
     assert "training seed 0, one of seeds 0, 1, 2, of which 2 is the best on the validation split" in card
+
+
+def test_the_terms_of_all_data_behind_the_weights(document):
+    document["model"]["data"] = {"name": synthetic.NAME, "fingerprint": "0" * 64}
+    fer2013 = {"name": "fer2013.csv", "fingerprint": "bb183fb6943ddf60cee1219371efd38a"}
+    document["training"]["other_data"] = [fer2013, fer2013]
+    card = model_card(document)
+    assert card.count("No explicit licence is known") == 1
+    assert "it knows nothing of real faces" in card

@@ -204,10 +204,13 @@ def test_other_data_behind_a_member_is_told(small_run, other_run, small_data, tm
     far = {"name": "far.npz", "fingerprint": "0" * 64}
     mixed = shutil.copytree(other_run, tmp_path / "mixed")
     facts = json.loads((mixed / "run.json").read_text())
-    (mixed / "run.json").write_text(json.dumps(facts | {"other_data": [far]}))
+    (mixed / "run.json").write_text(json.dumps(facts | {"other_data": [far], "unknown_data": ["x.keras"]}))
     training = Ensemble(open_members([small_run, mixed])).training(small_data)
-    assert training["other_data"] == [far]
-    assert training["notes"][-1] == "mixed learned from a network that was trained on other data, far.npz"
+    assert (training["other_data"], training["unknown_data"]) == ([far], ["x.keras"])
+    assert training["notes"][-2:] == [
+        "mixed learned from a network that was trained on other data, far.npz",
+        "the training data of x.keras is unknown",
+    ]
 
 
 def test_never_replaces_a_member(small_run, small_export, tmp_path):

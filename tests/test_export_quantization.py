@@ -1,12 +1,15 @@
+import tempfile
+
 import numpy as np
 import onnx
 import pytest
+from hostile import full_disk
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from small_run import decisive, randomize, run_onnxruntime
 
 from fertools.backend import import_keras
-from fertools.errors import ConfigError, DataError
+from fertools.errors import ConfigError, DataError, WriteError
 from fertools.export import QuantizeConfig
 from fertools.export.graph import to_onnx
 from fertools.export.quantization import quantize
@@ -218,3 +221,11 @@ def test_number_of_images():
 def test_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         QuantizeConfig(**fields)
+
+
+def test_a_full_temporary_folder_is_named(model, train):
+    """Even where onnxruntime writes a part of a file without an error."""
+    for room in (1000, model.ByteSize() * 3 // 4):
+        with full_disk(room), pytest.raises(WriteError) as caught:
+            quantize(model, train, QuantizeConfig(images=32))
+        assert str(caught.value).startswith(f"{tempfile.gettempdir()}: cannot be written (")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -127,10 +128,29 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photos", "photos", "--force"], "photos: would replace photos, which it is made of"),
+        (["photos/train", "photos", "--force"], "photos: would replace photos/train, which it is made of"),
+        (["photos", "new.npz"], "new-left-out.csv: exists already"),
+        (["photos", "new.zip"], "new.zip: cannot write .zip files"),
+    ],
+)
+def test_what_would_be_lost_or_fail_is_told_before_any_work(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fertools.faces.collecting.collect", MagicMock(side_effect=AssertionError))
+    (tmp_path / "photos" / "train" / "happy").mkdir(parents=True)
+    (tmp_path / "new-left-out.csv").write_text("my notes")
+    done = CliRunner().invoke(main, ["data", "faces", *words])
+    assert done.exit_code == 1
+    assert message in done.stderr
+
+
 def test_enough_faces_are_for_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FERTOOLS_DETECTOR", raising=False)
     monkeypatch.chdir(tmp_path)
-    faces = data.synthetic.generate(14, 7, 0)
+    faces = data.synthetic.generate(14, 7, 1)
     monkeypatch.setattr("fertools.faces.collecting.collect", lambda *_, **__: Collection(faces, ()))
     done = CliRunner().invoke(main, ["data", "faces", "src", "my faces.npz"])
     assert done.stderr.splitlines()[-1] == "Next: fertools adapt 'my faces.npz'"

@@ -7,7 +7,7 @@ import pytest
 from hostile import SPECIAL, make_special
 
 from fertools.errors import WriteError
-from fertools.files import replacing, replacing_folder, write_json, write_text
+from fertools.files import check_place, replacing, replacing_folder, write_json, write_text
 
 
 def write_half(path, error):
@@ -157,6 +157,17 @@ def test_replacing_folder_does_not_take_away_the_current_one(tmp_path, monkeypat
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     os.symlink(".", "link")
-    with pytest.raises(WriteError, match="the current folder"), replacing_folder(Path(path)):
+    with (
+        pytest.raises(WriteError, match="is the current folder or holds it; name a folder inside it"),
+        replacing_folder(Path(path)),
+    ):
         raise AssertionError
     assert Path.cwd().samefile(".")
+
+
+def test_a_mount_point_cannot_be_replaced(tmp_path, monkeypatch):
+    """As the volume of a container is one."""
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path)
+    with pytest.raises(WriteError, match="a file system is mounted there; name a folder inside it"):
+        check_place(tmp_path)
+    check_place(tmp_path / "inside")

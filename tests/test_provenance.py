@@ -5,7 +5,7 @@ import pytest
 
 from fertools.cli.train import chosen_config, distill
 from fertools.cli.train import command as train
-from fertools.provenance import earlier_commands, label, origins, train_command
+from fertools.provenance import earlier_commands, label, origins, train_command, unknown_origins
 from fertools.training import TrainConfig, recipe
 
 
@@ -91,6 +91,19 @@ def test_origins(tmp_path):
     assert origins(tmp_path / "mixed" / "best.keras") == [own, other]
     assert origins(tmp_path / "export") == [own, other]
     assert origins(tmp_path / "elsewhere.keras") == []
+
+
+def test_unknown_origins(tmp_path):
+    """Of files without a record, and of what a record says was made from such."""
+    data = {"name": "a", "fingerprint": "b"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"data": data, "unknown_data": ["far.keras"]}))
+    (tmp_path / "export").mkdir()
+    report = {"model": {"data": data}, "training": {"unknown_data": ["far.keras", "other.keras"]}}
+    (tmp_path / "export" / "report.json").write_text(json.dumps(report))
+    (tmp_path / "near").mkdir()
+    paths = [tmp_path / "run", tmp_path / "export", tmp_path / "near" / "mine.keras"]
+    assert unknown_origins(paths) == ["far.keras", "other.keras", "mine.keras"]
 
 
 def test_names(tmp_path):

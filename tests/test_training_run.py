@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fertools.errors import RunError
+from fertools.errors import RunError, WriteError
 from fertools.files import TEMPORARY
 from fertools.training import Epoch, Run, TrainConfig
 from fertools.training.run import best_epoch
@@ -116,7 +116,7 @@ def test_of_two_that_make_the_same_run_the_second_fails(tmp_path):
 
 def test_the_current_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=r"^\.: is the current folder; name a new one"):
+    with pytest.raises(WriteError, match=r"^\.: is the current folder or holds it; name a folder inside it"):
         Run.create(Path("."), TrainConfig(), FACTS)
 
 

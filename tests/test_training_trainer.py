@@ -11,7 +11,7 @@ import tiny_training
 from tiny_training import Stop, comparable, config, create, dataset
 
 from fertools.backend import import_keras
-from fertools.data import Dataset
+from fertools.data import Dataset, synthetic
 from fertools.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.models.inference import probabilities, weights_sha256
@@ -526,3 +526,13 @@ def test_weights_of_unknown_origin_are_told(finished, tmp_path):
     copied.write_bytes(finished.best.read_bytes())
     run = create(tmp_path / "run", weights=copied)
     assert run.facts["data"]["notes"] == ["the training data of copied.keras is unknown"]
+    shutil.copy(finished.best, run.best)
+    student = create(tmp_path / "student", distillation=DistillConfig(), teachers=[run.path])
+    assert student.facts["data"]["notes"] == run.facts["data"]["notes"]
+
+
+def test_data_without_a_test_split_is_refused_at_once(tmp_path):
+    """Nothing that was trained on it could be exported."""
+    with pytest.raises(DataError, match="no test images"):
+        create(tmp_path / "run", source=synthetic.generate(28, 14, 0))
+    assert not (tmp_path / "run").exists()

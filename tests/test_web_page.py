@@ -88,6 +88,20 @@ def test_the_small_model_is_the_default(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("runtime_files")
+def test_the_terms_of_all_data_behind_the_weights(tmp_path: Path) -> None:
+    compact = shipped_model("compact")
+    assert compact is not None
+    export = shutil.copytree(compact, tmp_path / "export")
+    report = json.loads((export / "report.json").read_text())
+    report["training"]["other_data"] = [{"name": "far.npz", "fingerprint": "0" * 64}]
+    (export / "report.json").write_text(json.dumps(report))
+    assert web(export, "--out", tmp_path / "web").exit_code == 0
+    told = json.loads((tmp_path / "web" / PAGE_FILE).read_text())["data"]
+    assert "FER2013" in told
+    assert "Trained on far.npz" in told
+
+
+@pytest.mark.usefixtures("runtime_files")
 def test_the_pages_own_part_is_at_most_a_megabyte(tmp_path: Path) -> None:
     result = web("compact", "--out", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.output

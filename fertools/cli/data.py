@@ -62,10 +62,20 @@ def preview(src: str, plot: Path, split: str, per_class: int, seed: int) -> None
     talk(f"Wrote {plot}. Next: fertools data info {shlex.quote(src)}")
 
 
-def _check_free(dst: Path, *, force: bool) -> None:
-    """Raise DataError, before any work, if ``dst`` would be replaced and nobody asked for it."""
-    if not force and dst.exists():
-        raise DataError(f"{dst}: exists already; choose another name, or replace it with --force")
+def _check_free(src: str | Path, dst: Path, *others: Path, force: bool) -> None:
+    """Check, before any work, that ``dst`` and files beside it can be written.
+
+    Raises:
+        DataError: one would be replaced and nobody asked for it, or ``dst`` would replace what it is made of.
+        WriteError: as ``data.check_destination``.
+    """
+    for path in (dst, *others):
+        if not force and path.exists():
+            raise DataError(f"{path}: exists already; choose another name, or replace it with --force")
+    source, place = Path(src).resolve(), dst.resolve()
+    if place in (source, *source.parents):
+        raise DataError(f"{dst}: would replace {src}, which it is made of; choose another name")
+    data.check_destination(dst, overwrite=force)
 
 
 @command.command()
@@ -75,7 +85,7 @@ def _check_free(dst: Path, *, force: bool) -> None:
 @seed_option
 def convert(src: str, dst: str, force: bool, seed: int) -> None:
     """Write SRC as DST: .csv, .npz or a folder of PNGs."""
-    _check_free(Path(dst), force=force)
+    _check_free(src, Path(dst), force=force)
     dataset = data.read(src, seed=seed)
     data.write(dataset, dst, overwrite=force)
     talk(f"Wrote {len(dataset):,} images to {dst}. Next: fertools train --data {shlex.quote(dst)}")
@@ -93,7 +103,7 @@ def convert(src: str, dst: str, force: bool, seed: int) -> None:
     show_default=True,
     help="Smallest face to keep, in pixels across.",
 )
-@click.option("--force", is_flag=True, help="Overwrite DST.")
+@click.option("--force", is_flag=True, help="Overwrite DST and the files beside it.")
 @seed_option
 @json_option
 def faces(
@@ -117,13 +127,14 @@ def faces(
     from fertools.faces.collecting import collect
     from fertools.training.adaptation import check_enough
 
-    _check_free(dst, force=force)
+    beside = dst.stem if dst.suffix.lower() in data.FILES else dst.name
+    sheet, listing = (dst.with_name(f"{beside}-{name}") for name in ("faces.png", "left-out.csv"))
+    _check_free(src, dst, sheet, listing, force=force)
     with counting("photos") as progress:
         found = collect(
             src, make_finder(detector, min_confidence), smallest=smallest, seed=seed, progress=progress
         )
     data.write(found.dataset, dst, overwrite=force)
-    sheet, listing = (dst.with_name(f"{dst.stem}-{name}") for name in ("faces.png", "left-out.csv"))
     everything = dataclasses.replace(found.dataset, usage=np.zeros_like(found.dataset.usage))
     most = int(np.bincount(found.dataset.labels).max())
     with files.telling(sheet), files.replacing(sheet) as temporary:

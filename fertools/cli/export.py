@@ -18,7 +18,7 @@ from fertools.errors import RunError
 from fertools.evaluation import is_run
 from fertools.export import QuantizeConfig, export_subject
 from fertools.export.exporter import TARGETS, WEB, check_out
-from fertools.export.quantization import DEFAULT_IMAGES, METHODS
+from fertools.export.quantization import DEFAULT_IMAGES, HISTOGRAM_IMAGES, METHODS
 from fertools.export.subject import Ensemble, FinishedRun, Subject, is_export, open_export, open_members
 from fertools.faces.finder import DETECTOR_VARIABLE
 from fertools.runtime.location import locate
@@ -64,7 +64,7 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             "--calibration-images",
             type=click.IntRange(min=1),
             help="Training images that calibrate the int8 file."
-            f"  [default: {DEFAULT_IMAGES}, or all if fewer]",
+            f"  [default: {DEFAULT_IMAGES:,} for minmax, else {HISTOGRAM_IMAGES}; all if there are fewer]",
         ),
         click.option("--quantize", is_flag=True, help="Also write an int8 file."),
         web_options,

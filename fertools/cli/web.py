@@ -8,6 +8,7 @@ import click
 
 from fertools.cli.common import emit, json_option, precision_option, talk
 from fertools.cli.export import serve_hint, web_options
+from fertools.provenance import origins
 from fertools.runtime.location import find_model
 from fertools.web import WebConfig, check_replaceable, gather, write_page
 
@@ -32,7 +33,7 @@ def command(model: str, out: Path, precision: str, web: WebConfig, as_json: bool
     path, wanted = find_model(model, precision)
     check_replaceable(out)
     parts = gather(web, say=lambda message: talk(f"{message[0].upper()}{message[1:]} ..."))
-    page = write_page(parts, path, out, wanted or "auto")
+    page = write_page(parts, path, out, wanted or "auto", other_data=origins(path)[1:])
     if as_json:
         emit({"folder": str(out), "model": page.model, "bytes": {"ours": page.ours, "others": page.others}})
     serve_hint(out, page)

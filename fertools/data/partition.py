@@ -45,8 +45,9 @@ def with_drawn_test(name: str, images: Bytes, labels: Bytes, seed: int) -> Datas
     Raises:
         DataError: an array's dtype, shape or values are not those of a ``Dataset``.
     """
-    usage = np.where(draw(images, labels, TEST_SHARE, seed), TEST, TRAIN).astype(np.uint8)
-    note = f"test: {TEST_SHARE:.0%} of the images drawn, stratified, seed {seed}"
+    drawn = draw(images, labels, TEST_SHARE, seed)
+    usage = np.where(drawn, TEST, TRAIN).astype(np.uint8)
+    note = f"test: {np.count_nonzero(drawn):,} of {len(drawn):,} images drawn, stratified, seed {seed}"
     return Dataset(name, images, labels, usage, (note,))
 
 
@@ -58,5 +59,6 @@ def with_carved_validation(dataset: Dataset, seed: int) -> Dataset:
     usage = dataset.usage.copy()
     drawn = draw(dataset.images[train], dataset.labels[train], VALIDATION_SHARE, seed)
     usage[train[drawn]] = VALIDATION
-    note = f"validation: {VALIDATION_SHARE:.0%} of train carved out, stratified, seed {seed}"
+    count = np.count_nonzero(drawn)
+    note = f"validation: {count:,} of {len(train):,} train images carved out, stratified, seed {seed}"
     return Dataset(dataset.name, dataset.images, dataset.labels, usage, (*dataset.notes, note))

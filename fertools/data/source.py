@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,9 @@ _READERS: Final[dict[str, Callable[[Path, int], Dataset]]] = {
 }
 
 _WRITERS: Final[dict[str, Callable[[Dataset, Path], None]]] = {".csv": csv_file.write, ".npz": npz_file.write}
+
+#: Suffixes of the files that can be written.
+FILES: Final = tuple(_WRITERS)
 
 #: Suffixes that mean a file and not a folder.
 _OTHER_FILES: Final = (".npy", ".png", ".jpg", ".jpeg", ".zip", ".parquet")
@@ -64,7 +68,13 @@ def read(source: Source, *, seed: int = 0) -> Dataset:
         return synthetic.generate(seed=seed)
     if not isinstance(source, str | os.PathLike):
         raise DataError(f"{source!r}: not the path of a data set; give {_ACCEPTED}")
-    path = Path(source)
+    dataset = _read(Path(source), seed)
+    if dataset.name == synthetic.NAME:  # a folder of this name, whose faces nobody has drawn
+        dataset = replace(dataset, name=f"{dataset.name}/")
+    return dataset
+
+
+def _read(path: Path, seed: int) -> Dataset:
     try:
         if path.is_dir():
             if image_folder.has_splits(path):
@@ -113,7 +123,23 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
         WriteError: the disk is full, for example, or permissions are missing.
     """
     path = Path(destination)
-    writer = _WRITERS.get(path.suffix.lower())
+    check_destination(path, overwrite=overwrite)
+    with files.telling(path):
+        if writer := _WRITERS.get(path.suffix.lower()):
+            with files.replacing(path) as temporary:
+                writer(dataset, temporary)
+        else:
+            with files.replacing_folder(path) as temporary:
+                image_folder.write(dataset, temporary)
+
+
+def check_destination(path: Path, *, overwrite: bool = False) -> None:
+    """Check, before any work, that a data set can be written there.
+
+    Raises:
+        DataError: as ``write``.
+        WriteError: it is the current folder or a mount point.
+    """
     with files.telling(path):
         if path.exists() and not overwrite:
             raise DataError(f"{path}: exists already; choose another name or ask to overwrite it")
@@ -121,18 +147,15 @@ def write(dataset: Dataset, destination: Source, *, overwrite: bool = False) -> 
             raise DataError(
                 f"{path}: cannot write {path.suffix} files; name a .csv or .npz file, or a folder"
             )
-        if writer:
+        if path.suffix.lower() in _WRITERS:
             if path.is_dir():
                 raise DataError(f"{path}: is a folder; choose another name")
-            with files.replacing(path) as temporary:
-                writer(dataset, temporary)
-        else:
-            if path.exists() and not image_folder.holds_only_splits(path):
-                raise DataError(
-                    f"{path}: holds other things than train/, validation/ and test/; choose another name"
-                )
-            with files.replacing_folder(path) as temporary:
-                image_folder.write(dataset, temporary)
+            return
+        if path.exists() and not image_folder.holds_only_splits(path):
+            raise DataError(
+                f"{path}: holds other things than train/, validation/ and test/; choose another name"
+            )
+    files.check_place(path)
 
 
 def data_file(folder: Path) -> str | None:

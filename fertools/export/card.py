@@ -11,7 +11,7 @@ from fertools import contract
 from fertools.errors import ModelError
 from fertools.evaluation.metrics import BINS
 from fertools.export.quantization import METHODS, QuantizeConfig
-from fertools.intended_use import data_note, intended_use
+from fertools.intended_use import data_notes, intended_use
 from fertools.provenance import export_command
 
 _TEMPLATE: Final = Path(__file__).with_name("model_card.md.jinja")
@@ -32,7 +32,7 @@ def model_card(document: dict[str, Any]) -> str:
         "bins": BINS,
         "seeds": _seeds(training),
         "export_command": _export_command(document),
-        "data_note": data_note(document["model"]["data"]),
+        "data_notes": data_notes([document["model"]["data"], *training.get("other_data", ())]),
         "intended_use": intended_use(),
     }
     return f"{markdown.from_string(_TEMPLATE.read_text(encoding='utf-8')).render(facts)}\n"

@@ -24,7 +24,7 @@ from fertools.export.quantization import QuantizeConfig, quantize_within_gates
 from fertools.export.subject import FinishedRun, Subject, read_origin
 from fertools.export.temperature_scaling import TemperatureScaling, rescaled, scale_temperature
 from fertools.export.triton import write_repository
-from fertools.files import file_facts, replacing_folder, write_json, write_text
+from fertools.files import check_place, file_facts, replacing_folder, write_json, write_text
 from fertools.runtime import Predictor
 from fertools.runtime.location import model_files
 from fertools.runtime.metadata import BLANK, CHECKSUM_KEY, METADATA_KEY, ModelInfo, add_checksum
@@ -208,7 +208,12 @@ def _export(
         write_text(temporary / contract.CARD_FILE, model_card(document))
         page = None
         if parts is not None:
-            page = write_page(parts, temporary / contract.INT8_FILE, temporary / contract.WEB_FOLDER)
+            page = write_page(
+                parts,
+                temporary / contract.INT8_FILE,
+                temporary / contract.WEB_FOLDER,
+                other_data=training.get("other_data", ()),
+            )
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
         document["files"] = {file.relative_to(temporary).as_posix(): file_facts(file) for file in files}
         write_json(temporary / contract.REPORT_FILE, document)
@@ -389,8 +394,10 @@ def check_folder(folder: Path, data: Mapping[str, str], *, force: bool = False) 
 
     Raises:
         RunError: ``folder`` is in the way or cannot be written.
+        WriteError: it is the current folder or a mount point.
         ConfigError: Keras runs on another backend than TensorFlow.
     """
+    check_place(folder)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir():
         raise RunError(f"{parent}: is a file; choose another folder with --out")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
+import os
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from errno import ENOSPC
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fertools.contract import INPUT_NAME, OUTPUT_NAME
 from fertools.data import Split
 from fertools.errors import ConfigError, DataError
 from fertools.export.passes import first_layers, image_is_first_tensor, members, pool_before_relu
+from fertools.files import working_folder
 from fertools.runtime.session import load_onnxruntime
 from fertools.verification.gates import (
     CALIBRATION_HINT,
@@ -126,9 +127,9 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     # Histograms are gathered from batches of equal size alone.
     batch = CALIBRATION_BATCH if config.method == "minmax" else math.gcd(len(chosen), CALIBRATION_BATCH)
     # Histogram calibration reports its progress by print.
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+    with working_folder() as folder, _whole_files(), redirect_stdout(io.StringIO()):
         # From a file, because quantize_static moves the weights out of a model that it is given in memory.
-        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        source, target = folder / "float32.onnx", folder / "int8.onnx"
         prepared = onnx.ModelProto()
         prepared.CopyFrom(model)
         kept = [layers[-1] for layers in members(prepared)]
@@ -156,6 +157,17 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     image_is_first_tensor(quantized)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
+
+
+@contextmanager
+def _whole_files() -> Iterator[None]:
+    """Give the OSError of a full disk for a model file that it cut short: onnxruntime writes on silently."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except DecodeError as error:
+        raise OSError(ENOSPC, os.strerror(ENOSPC)) from error
 
 
 def calibration_images(images: NDArray[np.uint8], config: QuantizeConfig) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from fertools.evaluation import accuracy
 from fertools.export.card import model_card, report_errors
 from fertools.export.temperature_scaling import TemperatureScaling, scale_temperature
 from fertools.models.ensemble import NAME, shares
-from fertools.provenance import earlier_commands, label, origins
+from fertools.provenance import earlier_commands, label, origins, unknown_note, unknown_origins
 from fertools.reading import read_text
 from fertools.runtime.location import keras_file, model_files
 from fertools.training import Run
@@ -132,6 +132,7 @@ class FinishedRun:
             "images": facts["data"]["images"],
             "notes": facts["data"]["notes"],
             "other_data": facts.get("other_data", []),
+            "unknown_data": facts.get("unknown_data", []),
             "epochs": metrics["epochs"],
             "best_epoch": metrics["best_epoch"],
             "validation_accuracy": metrics["validation"]["accuracy"],
@@ -301,6 +302,7 @@ class Ensemble:
                 }
             )
             others |= {data["fingerprint"]: (label(member.path), data) for data in origins(member.path)[1:]}
+        unknown = unknown_origins(member.path for member in self.members)
         return {
             "members": members,
             "commands": earlier_commands(member.path for member in self.members),
@@ -311,8 +313,10 @@ class Ensemble:
                     f"{name} learned from a network that was trained on other data, {data['name']}"
                     for name, data in others.values()
                 ),
+                *map(unknown_note, unknown),
             ],
             "other_data": [data for _, data in others.values()],
+            "unknown_data": unknown,
             "validation_accuracy": accuracy(mean, validation.labels),
         }
 

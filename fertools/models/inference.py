@@ -64,6 +64,8 @@ def load(path: Path) -> keras.Model:
     from fertools.backend import import_keras
 
     keras = import_keras()
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; name the .keras file in it")
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:

@@ -146,10 +146,10 @@ def measure_change(base: Base, adapted: Path, new: Dataset, old: Dataset | None)
 
 def check_enough(new: Dataset) -> None:
     """Raise DataError unless the new data has images to learn from, and to judge by."""
-    least, counts = len(contract.LABELS), new.counts
+    few, counts = len(contract.LABELS), new.counts
     missing = [
         f"{least - counts[name]} more {name} images"
-        for name in ("train", "validation")
+        for name, least in {"train": few, "validation": few, "test": 1}.items()
         if counts[name] < least
     ]
     if missing:

@@ -23,7 +23,7 @@ LAST = 10
 
 #: Heading, field of Summary and format of each column of the table.
 COLUMNS = (
-    ("best accuracy", "best_accuracy", ".2%"),
+    ("best epoch's accuracy", "best_accuracy", ".2%"),
     ("epoch", "best_accuracy_epoch", ".1f"),
     ("final", "final_accuracy", ".2%"),
     (f"last {LAST}", "last_accuracy", ".2%"),
@@ -39,6 +39,7 @@ class Summary:
     """Validation figures of a history: accuracies as shares, losses in nats, epochs from 1."""
 
     epochs: int
+    #: Of the best epoch; with a camera that has the best mean of clean and degraded images.
     best_accuracy: float
     best_accuracy_epoch: int
     final_accuracy: float

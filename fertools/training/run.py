@@ -44,7 +44,7 @@ from fertools.contract import (
 )
 from fertools.errors import ConfigError, RunError, WriteError
 from fertools.evaluation import is_run
-from fertools.files import TEMPORARY, replacing, replacing_folder, telling, write_json
+from fertools.files import TEMPORARY, check_place, replacing, replacing_folder, telling, write_json
 from fertools.reading import read_text
 from fertools.training.config import TrainConfig
 
@@ -141,9 +141,13 @@ class Run:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise RunError unless a run folder can be made at ``path``: only an empty folder may be there."""
-        if path.exists() and path.samefile(Path.cwd()):
-            raise RunError(f"{path}: is the current folder; name a new one")
+        """Raise an error unless a run folder can be made at ``path``: only an empty folder may be there.
+
+        Raises:
+            RunError: something else is there.
+            WriteError: it is the current folder or a mount point.
+        """
+        check_place(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path}: already exists; choose another folder, or continue with --resume {path}")
 

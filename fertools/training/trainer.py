@@ -18,14 +18,21 @@ from numpy.typing import NDArray
 import fertools
 from fertools.backend import Device
 from fertools.contract import LABELS, METRICS_FILE
-from fertools.data import Dataset, Split
+from fertools.data import SPLITS, Dataset, Split
 from fertools.data.source import lasting
 from fertools.errors import ConfigError, MissingExtraError, ModelError, RunError
 from fertools.evaluation import evaluate
 from fertools.files import write_json
 from fertools.models import IMAGENET, NETWORKS, build, build_pretrained, ensemble
 from fertools.models.inference import load, load_as, probabilities, weights_sha256
-from fertools.provenance import earlier_commands, label, origins, train_command
+from fertools.provenance import (
+    earlier_commands,
+    label,
+    origins,
+    train_command,
+    unknown_note,
+    unknown_origins,
+)
 from fertools.training.augmentation import AugmentedInput, to_levels
 from fertools.training.batches import Batches, for_fit
 from fertools.training.callbacks import EpochEnd, EpochSeeds, Observer
@@ -75,12 +82,12 @@ def new_run(
     Raises:
         RunError: ``path`` is taken, a teacher has no finished epoch, or weights or a teacher were made from
             other data.
-        DataError: the data lacks a train or validation split.
+        DataError: the data lacks a split; without a test split nothing could be exported.
         ModelError: ``weights`` or a teacher is damaged, of another network or unavailable.
         ConfigError: there are no ImageNet weights for the network, it has no dropout to scale, a batch cannot
             be split over the devices, or mixup is to blend versions that the teachers have answered.
     """
-    for name in ("train", "validation"):
+    for name in SPLITS:
         dataset.split(name)
     with split_over(config.devices):
         check_split(min(config.batch_size, len(dataset.split("train"))))
@@ -94,7 +101,7 @@ def new_run(
         # Raises if the network has no dropout to scale.
         scale_dropout(build(config.model), config.dropout_scale)
     given = [*teachers, *([Path(weights)] if weights is not None and _is_file_of_ours(weights) else [])]
-    notes, others = _other_origins(given, dataset, meant=other_data)
+    others, unknown, notes = _other_origins(given, dataset, meant=other_data)
     facts: dict[str, Any] = {
         "data": {
             "source": lasting(source),
@@ -109,6 +116,8 @@ def new_run(
     }
     if others:
         facts["other_data"] = others
+    if unknown:
+        facts["unknown_data"] = unknown
     start = None
     if weights is not None:
         start = _start_network(config.model, weights)
@@ -222,18 +231,21 @@ def _is_file_of_ours(weights: Path | str) -> bool:
 
 def _other_origins(
     paths: Sequence[Path], dataset: Dataset, *, meant: bool
-) -> tuple[list[str], list[dict[str, str]]]:
-    """Return notes on the data behind weights and teachers, and that data where it is not the run's own.
+) -> tuple[list[dict[str, str]], list[str], list[str]]:
+    """Return what data is behind weights and teachers.
+
+    Returns:
+        Name and fingerprint of the data that is not the run's own, the networks whose data is unknown, and
+        notes on both.
 
     Raises:
-        RunError: there is such data and ``other_data`` is false: its training images may be test images here.
+        RunError: there is other data and ``meant`` is false: its training images may be test images here.
     """
     notes = []
     others: dict[str, dict[str, str]] = {}
+    unknown = unknown_origins(paths)
     for path in paths:
         found = origins(path)
-        if not found:
-            notes.append(f"the training data of {label(path)} is unknown")
         for data in found:
             if data["fingerprint"] == dataset.fingerprint:
                 continue
@@ -245,7 +257,7 @@ def _other_origins(
                 )
             notes.append(f"{label(path)} {how} other data, {data['name']}")
             others[data["fingerprint"]] = data
-    return notes, list(others.values())
+    return list(others.values()), unknown, [*notes, *map(unknown_note, unknown)]
 
 
 def _start_network(name: str, weights: Path | str) -> keras.Model:

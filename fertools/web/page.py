@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from fertools.faces.detectors import YuNet
 from fertools.faces.finder import DETECTOR_VARIABLE, HAAR
 from fertools.faces.framing import CLOSE_TEMPLATE
 from fertools.files import replacing_folder
-from fertools.intended_use import data_note, limits
+from fertools.intended_use import data_notes, limits
 from fertools.reading import read_text
 from fertools.runtime import Predictor
 from fertools.runtime.session import load_onnxruntime
@@ -108,7 +108,14 @@ def gather(config: WebConfig, *, say: Callable[[str], None] = lambda message: No
     return PageParts(ours, others, detector)
 
 
-def write_page(parts: PageParts, model: Path, folder: Path, precision: str = "auto") -> Page:
+def write_page(
+    parts: PageParts,
+    model: Path,
+    folder: Path,
+    precision: str = "auto",
+    *,
+    other_data: Sequence[Mapping[str, str]] = (),
+) -> Page:
     """Write the page of ``model`` to ``folder``, whole or not at all; an earlier page is replaced.
 
     Arguments:
@@ -116,6 +123,8 @@ def write_page(parts: PageParts, model: Path, folder: Path, precision: str = "au
         model: an .onnx file of an export, of any name: in the page it is model.onnx or model.int8.onnx.
         folder: may be missing or empty, or hold a page.
         precision: what the file must hold: "float32", "int8" or "auto" for either.
+        other_data: name and fingerprint of what its first weights and teachers were trained on, if on other
+            data than the file names.
 
     Raises:
         ModelError: the model cannot be used, is an .ort file, or is of another precision.
@@ -126,7 +135,7 @@ def write_page(parts: PageParts, model: Path, folder: Path, precision: str = "au
         raise ModelError(f"{model}: a page takes an .onnx file: export it again with --target web")
     info = Predictor(model, precision=precision, providers="cpu", threads=1).info
     check_replaceable(folder)
-    note = data_note(dict(info.data))
+    note = " ".join(data_notes([info.data, *other_data]))
     # Not the file's own name, which may be that of another file of the page, or mean something in an address.
     file = contract.INT8_FILE if info.precision == "int8" else contract.ONNX_FILE
     ours = {**parts.ours, file: model.read_bytes(), f"{LICENCES}/model.txt": _model_terms(note)}

@@ -73,7 +73,7 @@ def test_preview_is_a_png(tmp_path, small):
     before = (tmp_path / "a.npz").read_bytes()
     result = run("preview", tmp_path / "a.npz", "--plot", tmp_path / "a.npz")
     assert result.exit_code == 2
-    assert "the grid is a .png file" in result.stderr
+    assert "the picture is a .png file" in result.stderr
     assert (tmp_path / "a.npz").read_bytes() == before
 
 

@@ -29,7 +29,7 @@ def test_without_usage_a_test_split_is_drawn(save):
     dataset = data.read(path, seed=1)
     assert np.bincount(dataset.usage).tolist() == [16, 0, 4]
     assert np.bincount(dataset.split("test").labels, minlength=6).tolist() == [0, 0, 2, 0, 0, 2]
-    assert dataset.notes == ("test: 20% of the images drawn, stratified, seed 1",)
+    assert dataset.notes == ("test: 4 of 20 images drawn, stratified, seed 1",)
     assert dataset.fingerprint == data.read(path, seed=1).fingerprint != data.read(path, seed=2).fingerprint
 
 

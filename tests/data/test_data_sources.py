@@ -69,7 +69,8 @@ def test_class_folders_without_splits(tmp_path, small):
         (image.tobytes(), label) for image, label in zip(dataset.images, dataset.labels, strict=True)
     } == pairs
     assert (dataset.name, len(dataset)) == ("mine", len(small))
-    assert dataset.notes == ("test: 20% of the images drawn, stratified, seed 3",)
+    drawn = len(dataset.split("test"))
+    assert dataset.notes == (f"test: {drawn} of {len(small)} images drawn, stratified, seed 3",)
     assert set(dataset.split("test").labels) == set(range(7))
     assert dataset.fingerprint != data.read(tmp_path / "mine", seed=4).fingerprint
     loaded = data.load(tmp_path / "mine")
@@ -258,7 +259,7 @@ def test_npz_with_an_entry_that_is_no_array(tmp_path):
 
 def test_npz_without_usage_or_labels(tmp_path, small):
     np.savez(tmp_path / "a.npz", images=small.images, labels=small.labels)
-    assert "20%" in data.read(tmp_path / "a.npz").notes[0]
+    assert data.read(tmp_path / "a.npz").notes[0].startswith("test: ")
     np.savez(tmp_path / "b.npz", images=small.images)
     with pytest.raises(DataError, match=r"b\.npz: no array named labels .it holds images."):
         data.read(tmp_path / "b.npz")
@@ -295,7 +296,7 @@ def test_load_carves_validation_from_train():
     assert np.bincount(carved.split("validation").labels).tolist() == [10] * 7
     assert len(carved.split("train")) == 630
     assert len(carved.split("test")) == 70
-    assert carved.notes == ("validation: 10% of train carved out, stratified, seed 4",)
+    assert carved.notes == ("validation: 70 of 700 train images carved out, stratified, seed 4",)
 
 
 def test_load_leaves_validation_alone(tmp_path, small):
@@ -311,3 +312,9 @@ def test_load_of_a_pair_has_all_three_splits(tmp_path, small):
     assert len(loaded.notes) == 2
     assert all(len(loaded.split(name)) for name in data.SPLITS)
     assert same(loaded, data.load(tmp_path, seed=2))
+
+
+def test_a_folder_called_synthetic_holds_no_drawn_faces(tmp_path, small):
+    """The card tells by the name whose faces they are."""
+    by_class(tmp_path / "synthetic", small)
+    assert data.read(tmp_path / "synthetic").name == "synthetic/"
