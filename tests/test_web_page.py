@@ -319,3 +319,9 @@ def test_export_with_a_page(small_run: Path, tmp_path: Path) -> None:
     usage = CliRunner().invoke(main, ["export", str(small_run), "--detector", "yunet.onnx"])
     assert usage.exit_code == 2
     assert "go with --target web" in usage.stderr
+
+
+def test_the_current_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the runtime's files are fetched, which this test has none of."""
+    monkeypatch.chdir(tmp_path)
+    assert "Error: .: is the current folder or holds it" in one_line(web("--out", "."))

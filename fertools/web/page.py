@@ -16,7 +16,7 @@ from fertools.errors import ConfigError, ModelError, WebError
 from fertools.faces.detectors import YuNet
 from fertools.faces.finder import DETECTOR_VARIABLE, HAAR
 from fertools.faces.framing import CLOSE_TEMPLATE
-from fertools.files import replacing_folder
+from fertools.files import check_place, replacing_folder
 from fertools.intended_use import data_notes, limits
 from fertools.reading import read_text
 from fertools.runtime import Predictor
@@ -159,7 +159,13 @@ def write_page(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise WebError if ``folder`` holds anything but a page, which would be destroyed."""
+    """Check, before any work, that a page can be written there.
+
+    Raises:
+        WebError: ``folder`` holds anything but a page, which would be destroyed.
+        WriteError: it is the current folder or a mount point.
+    """
+    check_place(folder)
     if folder.exists() and not folder.is_dir():
         raise WebError(f"{folder}: is a file; choose another folder")
     if not folder.exists():
