@@ -41,10 +41,10 @@ make student-10 140 distill --teachers "$out/large-a" "$out/large-b" --versions 
     --model sequential --weights "$out/labels-only/best.keras" --warmup-epochs 2 --augmentation wide --camera 0.5
 
 # The export to ONNX needs TensorFlow; if this machine only has JAX, export the runs on another.
-for pair in compact-k:compact student-10:sequential; do
-    if python -c "import tensorflow" 2>/dev/null; then
-        fertools export "$out/${pair%:*}" --data "$data" --quantize --out "$out/${pair#*:}"
-    else
-        echo "Next, where TensorFlow is: fertools export $out/${pair%:*} --data $data --quantize" >&2
-    fi
-done
+if python -c "import tensorflow" 2>/dev/null; then
+    fertools export "$out/compact-k" --data "$data" --quantize --out "$out/compact"
+    fertools export "$out/student-10" --data "$data" --quantize --out "$out/sequential"
+else
+    echo "Next, where TensorFlow is: fertools export RUN --data $data --quantize" >&2
+    echo "for each RUN of $out/compact-k and $out/student-10" >&2
+fi

@@ -102,9 +102,9 @@ def unknown_note(name: str) -> str:
 
 
 def _behind(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the known data behind a network, its own first, and the networks of unknown data."""
+    """Return the known data behind a network, its own first, and the names of networks of unknown data."""
     folder = path if path.is_dir() else path.parent
-    for name, find in ((contract.RUN_FILE, _of_facts), (contract.REPORT_FILE, _of_report)):
+    for name, find in ((contract.RUN_FILE, _run_data), (contract.REPORT_FILE, _export_data)):
         try:
             own, record = find(json.loads(read_text(folder / name)))
             known = [
@@ -117,11 +117,11 @@ def _behind(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     return [], [label(path)]
 
 
-def _of_facts(facts: Any) -> tuple[Any, Any]:
+def _run_data(facts: Any) -> tuple[Any, Any]:
     return facts["data"], facts
 
 
-def _of_report(report: Any) -> tuple[Any, Any]:
+def _export_data(report: Any) -> tuple[Any, Any]:
     return report["model"]["data"], report.get("training", {})
 
 
