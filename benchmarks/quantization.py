@@ -31,14 +31,15 @@ from fertools.export.graph import to_onnx  # noqa: E402  Keras must be imported 
 from fertools.export.quantization import quantize  # noqa: E402
 from fertools.models.inference import load, probabilities  # noqa: E402
 
-DEFAULT = QuantizeConfig(images=2048)
+DEFAULT = QuantizeConfig(images=512)
 VARIANTS = {
-    "per channel, 7 bits, minmax of 2048": DEFAULT,
+    "per channel, 7 bits, minmax of 512": DEFAULT,
+    "nearest weights": dataclasses.replace(DEFAULT, error_feedback=False),
     "first convolution too": dataclasses.replace(DEFAULT, float_layers=0),
     "per tensor": dataclasses.replace(DEFAULT, per_channel=False),
     "8 bits": dataclasses.replace(DEFAULT, reduce_range=False),
     "per tensor, 8 bits": dataclasses.replace(DEFAULT, per_channel=False, reduce_range=False),
-    "minmax of 512": dataclasses.replace(DEFAULT, images=512),
+    "minmax of 2048": dataclasses.replace(DEFAULT, images=2048),
     "minmax of 32": dataclasses.replace(DEFAULT, images=32),
     "percentile of 256": dataclasses.replace(DEFAULT, images=256, method="percentile"),
 }

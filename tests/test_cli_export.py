@@ -29,7 +29,7 @@ def test_defaults(small_run, tmp_path, monkeypatch):
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[3:6]] == ["keras", "onnx", "int8"]
     assert "Run: runs/sequential-001" in result.stderr
-    assert "calibrated on 1400 training images" in result.stderr
+    assert "calibrated on 512 training images" in result.stderr
     assert "Next: fertools predict IMAGE --model exported/sequential" in result.stderr
 
 
@@ -107,7 +107,7 @@ def test_other_data(blank_run, small_export, tmp_path):
         (["--quantize", "--calibration-images", "0"], "not in the range"),
         (["--quantize", "--calibration-method", "best"], "not one of"),
         (
-            ["--quantize", "--calibration-method", "entropy", "--calibration-images", "300"],
+            ["--quantize", "--calibration-method", "percentile", "--calibration-images", "300"],
             "at most 256 images",
         ),
         (["--precision", "int8"], "No such option"),

@@ -232,14 +232,15 @@ def test_int8_is_calibrated_on_train_alone(small_export, small_data, report):
     np.testing.assert_array_equal(run_onnxruntime(found, faces), run_onnxruntime(expected, faces))
     assert report["quantization"] == {
         "images": 256, "method": "minmax", "per_channel": True, "reduce_range": True,
-        "float_layers": 1, "seed": 0, "front_in_float": 1,
+        "error_feedback": True, "float_layers": 1, "seed": 0, "front_in_float": 1,
         "validation": report["quantization"]["validation"],
     }  # fmt: skip
     judged = report["quantization"]["validation"]
     assert [gate["counts"].get("images") for gate in judged] == [COUNTS[1], COUNTS[1], None]
 
 
-def test_all_train_images_calibrate_if_they_are_few(small_run, small_data, tmp_path):
+def test_all_train_images_calibrate_if_they_are_few(small_run, small_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fertools.export.quantization.DEFAULT_IMAGES", 2048)
     said = []
     export(Run.open(small_run), small_data, tmp_path / "out", quantization=QuantizeConfig(), say=said.append)
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -196,16 +196,16 @@ def test_draws_no_more_images_than_asked_for(model, train):
 
 def test_leaves_model_and_terminal_alone(model, train, capfd):
     before = model.SerializeToString(deterministic=True)
-    for method in ("minmax", "percentile", "entropy"):
+    for method in ("minmax", "percentile"):
         quantize(model, train, QuantizeConfig(images=33, method=method))  # no multiple of a batch
     assert model.SerializeToString(deterministic=True) == before
     assert capfd.readouterr() == ("", "")
 
 
 def test_number_of_images():
-    assert QuantizeConfig().resolved(10_000).images == 2048
+    assert QuantizeConfig().resolved(10_000).images == 512
     assert QuantizeConfig().resolved(100).images == 100
-    assert QuantizeConfig(method="entropy").resolved(10_000).images == 256
+    assert QuantizeConfig(method="percentile").resolved(10_000).images == 256
     with pytest.raises(DataError, match="asks for 101 training images and the data has 100"):
         QuantizeConfig(images=101).resolved(100)
 
@@ -214,7 +214,7 @@ def test_number_of_images():
     ("fields", "message"),
     [
         ({"images": 0}, "at least one image"),
-        ({"method": "best"}, "choose one of minmax, entropy, percentile"),
+        ({"method": "best"}, "choose one of minmax, percentile"),
         ({"method": "percentile", "images": 257}, "at most 256 images, not 257"),
     ],
 )

@@ -57,8 +57,8 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--calibration-method",
             type=click.Choice(METHODS),
-            help="How calibration finds the range of an activation: minmax covers all its values, entropy and"
-            f" percentile cut off outliers.  [default: {METHODS[0]}]",
+            help="How calibration finds the range of an activation: minmax covers all its values,"
+            f" percentile cuts off outliers.  [default: {METHODS[0]}]",
         ),
         click.option(
             "--calibration-images",

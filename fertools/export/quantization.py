@@ -18,6 +18,7 @@ from fertools.contract import INPUT_NAME, OUTPUT_NAME
 from fertools.data import Split
 from fertools.errors import ConfigError, DataError
 from fertools.export.passes import first_layers, image_is_first_tensor, members, pool_before_relu
+from fertools.export.rounding import round_weights
 from fertools.files import working_folder
 from fertools.runtime.session import load_onnxruntime
 from fertools.verification.gates import (
@@ -32,12 +33,16 @@ if TYPE_CHECKING:
     import onnx
 
 
-#: Enough to see the range of every activation; docs/quantization.md has the results with fewer.
-DEFAULT_IMAGES = 2048
-METHODS = ("minmax", "entropy", "percentile")
+#: More images stretch the ranges to activations that hardly occur; docs/quantization.md has the results.
+DEFAULT_IMAGES = 512
+#: onnxruntime's entropy calibration is not among them: its histogram has no more bins than the int8 grid has
+#: steps, so it finds the ranges of minmax.
+METHODS = ("minmax", "percentile")
 #: Histogram calibration keeps every activation of every image in memory (onnxruntime#11928).
 HISTOGRAM_IMAGES = 256
 CALIBRATION_BATCH = 32
+#: Most calibration images that the rounding of weights looks at; each is many inputs of a convolution.
+ROUNDING_IMAGES = 256
 QUANTIZED = ("Conv", "Gemm", "MaxPool", "Reshape", "Transpose", "Relu")
 
 
@@ -48,13 +53,16 @@ class QuantizeConfig:
     #: Number of training images that calibrate the ranges of the activations; None is ``DEFAULT_IMAGES``, or
     #: all if there are fewer.
     images: int | None = None
-    #: "minmax" measured best; "entropy" and "percentile" cut off outliers.
+    #: "minmax" covers all values of an activation, "percentile" cuts off outliers.
     method: str = "minmax"
     #: A scale for each output channel of a kernel instead of one for all.
     per_channel: bool = True
     #: Weights of 7 bits: on x86 without VNNI, 8-bit products saturate and give wrong answers
     #: (onnxruntime#6004); 7-bit ones, -64..64, cannot, and run at the same speed.
     reduce_range: bool = True
+    #: Round each weight so that it makes up for the errors of those before it, see ``round_weights``, and not
+    #: to the nearest value.
+    error_feedback: bool = True
     #: How many of the first layers stay in float, see ``passes.first_layers``.
     float_layers: int = 1
     seed: int = 0
@@ -89,7 +97,8 @@ class QuantizeConfig:
     @classmethod
     def from_report(cls, document: dict[str, Any]) -> QuantizeConfig:
         """Read the configuration from the quantization entry of an export's report."""
-        return cls(**{field.name: document[field.name] for field in fields(cls)})
+        known = {"error_feedback": False} | document  # what older ones were made without
+        return cls(**{field.name: known[field.name] for field in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -120,7 +129,6 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
 
     methods = {
         "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
     chosen = calibration_images(images, config)
@@ -136,6 +144,8 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         front = first_layers(prepared, config.float_layers)
         pool_before_relu(prepared, front)
         kept += front
+        if config.error_feedback:
+            _round_weights(prepared, kept, chosen, config)
         # The graph is already folded and its shapes inferred; suppress the advice to do so.
         add_pre_process_metadata(prepared)
         onnx.save(prepared, source)
@@ -157,6 +167,18 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
     image_is_first_tensor(quantized)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
+
+
+def _round_weights(
+    model: onnx.ModelProto, kept: list[onnx.NodeProto], images: NDArray[np.uint8], config: QuantizeConfig
+) -> None:
+    """Round the weights of all layers but ``kept``, in place, to what onnxruntime's quantizer then finds."""
+    names = {node.name for node in kept}
+    nodes = [node for node in model.graph.node if node.name not in names]
+    levels = 64 if config.reduce_range else 127
+    # From all of them: in a folder of images, the first have the first labels.
+    some = images[:: math.ceil(len(images) / ROUNDING_IMAGES)]
+    round_weights(model, nodes, some, levels, per_channel=config.per_channel)
 
 
 @contextmanager
