@@ -13,7 +13,7 @@ from fertools.cli import main
 from fertools.cli.export import _chosen
 from fertools.errors import RunError
 from fertools.training import Run
-from fertools.training.run import best_seed, siblings
+from fertools.training.run import Epoch, SeedSummary, best_seed, siblings
 
 
 def edit(file: Path, **changes) -> None:
@@ -39,6 +39,13 @@ def test_the_best_on_the_validation_split_is_exported(seeds: Path, monkeypatch: 
     assert _chosen(seeds / "seed-2").path.name == "seed-2"
     monkeypatch.chdir(seeds.parent.parent)
     assert _chosen(None).path.name == "seed-1"
+
+
+def test_degraded_images_decide_as_much_between_seeds_as_between_epochs(seeds: Path) -> None:
+    for seed, (clean, degraded) in enumerate(((0.7, 0.69), (0.8, 0.58), (0.75, 0.6))):
+        Run(seeds / f"seed-{seed}").commit([Epoch(1, 1.0, 0.9, 1.0, clean, 0.1, 1.0, degraded)])
+    assert best_seed(Run(seeds / "seed-2")).path.name == "seed-0"
+    assert SeedSummary.of([Run(seeds / f"seed-{seed}") for seed in range(3)]).best.path.name == "seed-0"
 
 
 def test_an_unfinished_seed_is_not(seeds: Path) -> None:

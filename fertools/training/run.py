@@ -388,7 +388,13 @@ def _alike(one: Run, other: Run) -> bool:
 
 def best_seed(run: Run) -> Run:
     """Return the best of ``run`` and its siblings on the validation split; the first of equal ones."""
-    return max(siblings(run), key=validation_accuracy)
+    return max(siblings(run), key=_score)
+
+
+def _score(run: Run) -> float:
+    """What decides between seeds, as between epochs: the score of a finished run's best epoch."""
+    history = run.history()  # a copy of a run may lack it
+    return best_epoch(history).score if history else validation_accuracy(run)
 
 
 def validation_accuracy(run: Run) -> float:
@@ -411,7 +417,7 @@ class SeedSummary:
         if len(runs) < 2:
             raise RunError("a deviation needs two runs or more")
         accuracies = tuple(map(validation_accuracy, runs))
-        best = max(runs, key=validation_accuracy)
+        best = max(runs, key=_score)
         return cls(accuracies, statistics.mean(accuracies), statistics.stdev(accuracies), best)
 
     def to_dict(self) -> dict[str, Any]:
