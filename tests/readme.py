@@ -203,8 +203,10 @@ def _of_seeds(shipped: dict[str, dict[str, Any]]) -> str:
     found = {name: report["training"]["seeds"] for name, report in shipped.items()}
     return "".join(
         f" {len(seeds['seeds'])} seeds of {name}'s recipe have {seeds['test']['mean']:.2%} ±"
-        f" {seeds['test']['deviation']:.2%} (Keras, mean and standard deviation); the one that ships was the"
-        " best on PublicTest (trained and exported by `bash examples/shipped_models.sh fer2013.csv`)."
+        f" {seeds['test']['deviation']:.2%} (Keras, mean and standard deviation"
+        f"{', from the same first weights' if shipped[name]['training']['weights'] else ''}); the one that"
+        " ships was the best on PublicTest (trained and exported by"
+        " `bash examples/shipped_models.sh fer2013.csv`)."
         for name, seeds in found.items()
         if seeds is not None
     )
