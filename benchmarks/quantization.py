@@ -21,7 +21,7 @@ from fertools import data
 from fertools.backend import import_keras
 from fertools.data import Split
 from fertools.evaluation import accuracy
-from fertools.export.quantization import QuantizeConfig
+from fertools.export.quantization import DEFAULT_IMAGES, QuantizeConfig
 from fertools.processor import int8_features, processor
 from fertools.tables import text_table
 from fertools.verification.gates import agreement, largest_difference
@@ -33,9 +33,9 @@ from fertools.export.graph import to_onnx  # noqa: E402  Keras must be imported 
 from fertools.export.quantization import quantize  # noqa: E402
 from fertools.models.inference import load, probabilities  # noqa: E402
 
-DEFAULT = QuantizeConfig(images=512)
+DEFAULT = QuantizeConfig(images=DEFAULT_IMAGES)
 VARIANTS = {
-    "per channel, 7 bits, minmax of 512": DEFAULT,
+    f"per channel, 7 bits, minmax of {DEFAULT_IMAGES}": DEFAULT,
     "nearest weights": dataclasses.replace(DEFAULT, error_feedback=False),
     "first convolution too": dataclasses.replace(DEFAULT, float_layers=0),
     "per tensor": dataclasses.replace(DEFAULT, per_channel=False),

@@ -1,9 +1,9 @@
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from small_run import run_onnxruntime
 
 from fertools.export import QuantizeConfig
 from fertools.export.graph import to_onnx
@@ -27,7 +27,7 @@ def nearest(weights, scales, levels):
 
 
 def model_of(node, weights, shape, *more):
-    """A graph: the image, cast and reshaped to ``shape``, then ``node`` from "x" and "w" to "y"."""
+    """A graph: the image, cast and reshaped to ``shape``, then ``node`` from "x" and "w" to our output."""
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
@@ -37,7 +37,7 @@ def model_of(node, weights, shape, *more):
         ],
         "graph",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, SHAPE)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, None)],
         [
             numpy_helper.from_array(weights.astype(np.float32), "w"),
             numpy_helper.from_array(np.array(shape, np.int64), "shape"),
@@ -46,13 +46,8 @@ def model_of(node, weights, shape, *more):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def weights_of(model, name="w"):
-    return next(numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == name)
-
-
-def answers(model, images):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(["y"], {"image": images[..., None]})[0]
+def weights_of(model):
+    return next(numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == "w")
 
 
 @pytest.fixture
@@ -124,10 +119,12 @@ def test_inputs_and_outputs_that_are_always_zero():
 def test_the_inputs_of_a_convolution_are_those_that_it_computes_with(options, images):
     # The images as 4 channels of 24x24.
     weights = np.random.default_rng(0).normal(size=(6, 4, *options["kernel_shape"])).astype(np.float32)
-    model = model_of(helper.make_node("Conv", ["x", "w"], ["y"], **options), weights, [-1, 4, 24, 24])
+    model = model_of(
+        helper.make_node("Conv", ["x", "w"], ["probabilities"], **options), weights, [-1, 4, 24, 24]
+    )
     layer = Layer(model.graph.node[-1])
     (squares,) = input_squares(model, [layer], images)
-    found = answers(model, images)
+    found = run_onnxruntime(model, images)
     assert found.shape[0] * found.shape[2] * found.shape[3] <= INPUTS
     rows = layer.outputs_first(weights)
     expected = np.einsum("nohw,nohw->o", found, found, dtype=np.float64)
@@ -138,17 +135,21 @@ def test_the_inputs_of_a_convolution_are_those_that_it_computes_with(options, im
 @pytest.mark.parametrize("transposed", [0, 1])
 def test_the_inputs_of_a_dense_layer_are_those_that_it_computes_with(transposed, images):
     weights = np.random.default_rng(0).normal(size=(3, 2304) if transposed else (2304, 3)).astype(np.float32)
-    model = model_of(helper.make_node("Gemm", ["x", "w"], ["y"], transB=transposed), weights, [-1, 2304])
+    model = model_of(
+        helper.make_node("Gemm", ["x", "w"], ["probabilities"], transB=transposed), weights, [-1, 2304]
+    )
     layer = Layer(model.graph.node[-1])
     (squares,) = input_squares(model, [layer], images)
     rows = layer.outputs_first(weights)
-    expected = (answers(model, images).astype(np.float64) ** 2).sum(axis=0)
+    expected = (run_onnxruntime(model, images).astype(np.float64) ** 2).sum(axis=0)
     np.testing.assert_allclose(np.einsum("oi,ij,oj->o", rows, squares, rows), expected, rtol=1e-3)
     np.testing.assert_array_equal(layer.as_stored(rows, weights.shape), weights)
 
 
 def test_of_many_pixels_some_are_drawn():
-    layer = Layer(helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
+    layer = Layer(
+        helper.make_node("Conv", ["x", "w"], ["probabilities"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    )
     tensor = np.random.default_rng(0).normal(size=(2, 1, 48, 48)).astype(np.float32)
     vectors = layer.vectors(tensor, np.random.default_rng(0))
     assert vectors.shape == (INPUTS, 9)
@@ -166,7 +167,9 @@ def test_of_many_pixels_some_are_drawn():
 )
 def test_other_convolutions_stay_as_they_are(options, shape, images):
     weights = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    model = model_of(helper.make_node("Conv", ["x", "w"], ["y"], **options), weights, [-1, 4, 24, 24])
+    model = model_of(
+        helper.make_node("Conv", ["x", "w"], ["probabilities"], **options), weights, [-1, 4, 24, 24]
+    )
     before = model.SerializeToString()
     round_weights(model, list(model.graph.node), images, 64, per_channel=True)
     assert model.SerializeToString() == before
@@ -176,7 +179,8 @@ def test_weights_of_two_layers_stay_as_they_are(images):
     weights = np.random.default_rng(0).normal(size=(4, 4, 3, 3)).astype(np.float32)
     options = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     first, second = (
-        helper.make_node("Conv", [given, "w"], [name], **options) for given, name in (("x", "z"), ("z", "y"))
+        helper.make_node("Conv", [given, "w"], [name], **options)
+        for given, name in (("x", "z"), ("z", "probabilities"))
     )
     model = model_of(first, weights, [-1, 4, 24, 24], second)
     before = model.SerializeToString()
@@ -187,9 +191,9 @@ def test_weights_of_two_layers_stay_as_they_are(images):
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_only_the_given_layers_move_and_answer_almost_the_same(per_channel, images):
     weights = np.random.default_rng(0).normal(size=(6, 4, 3, 3)).astype(np.float32)
-    node = helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    node = helper.make_node("Conv", ["x", "w"], ["probabilities"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     model = model_of(node, weights, [-1, 4, 24, 24])
-    expected = answers(model, images)
+    expected = run_onnxruntime(model, images)
     round_weights(model, list(model.graph.node)[:-1], images, 64, per_channel=per_channel)
     np.testing.assert_array_equal(weights_of(model), weights)
     round_weights(model, list(model.graph.node), images, 64, per_channel=per_channel)
@@ -197,9 +201,9 @@ def test_only_the_given_layers_move_and_answer_almost_the_same(per_channel, imag
     scales = np.abs(weights).max(axis=(1, 2, 3) if per_channel else None, keepdims=True) / 64
     assert (moved != weights).any()
     np.testing.assert_allclose(moved / scales, np.rint(moved / scales), atol=1e-4)
-    error = np.abs(answers(model, images) - expected).mean()
+    error = np.abs(run_onnxruntime(model, images) - expected).mean()
     plain = model_of(node, np.rint(weights / scales) * scales, [-1, 4, 24, 24])
-    assert error < np.abs(answers(plain, images) - expected).mean() / 1.2
+    assert error < np.abs(run_onnxruntime(plain, images) - expected).mean() / 1.2
 
 
 @pytest.mark.parametrize("reduce_range", [True, False])

@@ -1,11 +1,16 @@
-"""A Keras network as an ONNX graph that takes uint8 faces."""
+"""A Keras network as an ONNX graph that takes uint8 faces, and its answers."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fertools.contract import BATCH_NAME, IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME, PIXEL_MAX
+from fertools.runtime.session import load_onnxruntime
 
 if TYPE_CHECKING:
     import keras
@@ -76,3 +81,17 @@ def fuse_dense(model: onnx.ModelProto) -> None:
         graph.node.remove(product)
         graph.node.remove(add)
         graph.node.insert(position, gemm)
+
+
+def in_batches(
+    model: onnx.ModelProto, images: NDArray[np.uint8], batch: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the one output of a model for each ``batch`` of uint8 (n, 48, 48)."""
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    for start in range(0, len(images), batch):
+        yield session.run(None, {INPUT_NAME: images[start : start + batch, ..., None]})[0]

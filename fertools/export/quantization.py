@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fertools.contract import INPUT_NAME, OUTPUT_NAME
+from fertools.contract import INPUT_NAME
 from fertools.data import Split
 from fertools.errors import ConfigError, DataError
+from fertools.export.graph import in_batches
 from fertools.export.passes import first_layers, image_is_first_tensor, members, pool_before_relu
 from fertools.export.rounding import round_weights
 from fertools.files import working_folder
@@ -140,10 +141,10 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
         source, target = folder / "float32.onnx", folder / "int8.onnx"
         prepared = onnx.ModelProto()
         prepared.CopyFrom(model)
-        kept = [layers[-1] for layers in members(prepared)]
+        last = [layers[-1] for layers in members(prepared)]
         front = first_layers(prepared, config.float_layers)
         pool_before_relu(prepared, front)
-        kept += front
+        kept = [node.name for node in (*last, *front)]
         if config.error_feedback:
             _round_weights(prepared, kept, chosen, config)
         # The graph is already folded and its shapes inferred; suppress the advice to do so.
@@ -159,7 +160,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
             reduce_range=config.reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in kept],
+            nodes_to_exclude=kept,
             calibrate_method=methods[config.method],
         )
         quantized = onnx.load(target)
@@ -170,11 +171,10 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], config: Quantize
 
 
 def _round_weights(
-    model: onnx.ModelProto, kept: list[onnx.NodeProto], images: NDArray[np.uint8], config: QuantizeConfig
+    model: onnx.ModelProto, kept: list[str], images: NDArray[np.uint8], config: QuantizeConfig
 ) -> None:
-    """Round the weights of all layers but ``kept``, in place, to what onnxruntime's quantizer then finds."""
-    names = {node.name for node in kept}
-    nodes = [node for node in model.graph.node if node.name not in names]
+    """Round the weights of all nodes but ``kept``, in place, to what onnxruntime's quantizer then finds."""
+    nodes = [node for node in model.graph.node if node.name not in kept]
     levels = 64 if config.reduce_range else 127
     # From all of them: in a folder of images, the first have the first labels.
     some = images[:: math.ceil(len(images) / ROUNDING_IMAGES)]
@@ -274,11 +274,4 @@ def quantize_within_gates(
 
 def _answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities float32 (n, 7) for uint8 (n, 48, 48)."""
-    onnxruntime = load_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    batches = (images[start : start + BATCH, ..., None] for start in range(0, len(images), BATCH))
-    return np.concatenate([session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0] for batch in batches])
+    return np.concatenate([*in_batches(model, images, BATCH)])

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fertools.contract import INPUT_NAME
-from fertools.runtime.session import load_onnxruntime
+from fertools.export.graph import in_batches
 
 if TYPE_CHECKING:
     import onnx
@@ -190,18 +189,12 @@ def input_squares(model: onnx.ModelProto, layers: list[Layer], images: NDArray[n
     """Yield for each layer the sum of x xᵀ over its inputs, (inputs, inputs), in the model as it is given."""
     import onnx
 
-    onnxruntime = load_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     given = onnx.ModelProto()
     given.CopyFrom(model)
     for layer in layers:  # one at a time: the matrices of all would not fit
-        part = _up_to(given, layer.input).SerializeToString()
-        session = onnxruntime.InferenceSession(part, options, providers=["CPUExecutionProvider"])
         generator = np.random.default_rng(0)
         total: Any = 0.0
-        for start in range(0, len(images), BATCH):
-            (tensor,) = session.run(None, {INPUT_NAME: images[start : start + BATCH, ..., None]})
+        for tensor in in_batches(_up_to(given, layer.input), images, BATCH):
             vectors = layer.vectors(tensor, generator)
             total = total + (vectors.T @ vectors).astype(np.float64)
         yield total
