@@ -205,7 +205,9 @@ def _of_seeds(shipped: dict[str, dict[str, Any]]) -> str:
         f" {len(seeds['seeds'])} seeds of {name}'s recipe have {seeds['test']['mean']:.2%} ±"
         f" {seeds['test']['deviation']:.2%} (Keras, mean and standard deviation"
         f"{', from the same first weights' if shipped[name]['training']['weights'] else ''}); the one that"
-        " ships was the best on PublicTest (trained and exported by"
+        " ships was the best on PublicTest"
+        f"{', clean and degraded together' if shipped[name]['training']['config']['camera'] else ''} (trained"
+        " and exported by"
         " `bash examples/shipped_models.sh fer2013.csv`)."
         for name, seeds in found.items()
         if seeds is not None

@@ -196,6 +196,12 @@ def test_seeds_are_told(document):
     document["training"]["seeds"]["best"] = 2
     card = model_card(document)
     assert "training seed 0, one of seeds 0, 1, 2, of which 2 is the best on the validation split" in card
+    document["training"]["config"]["camera"] = 0.4
+    card = model_card(document)
+    assert "of which 2 is the best on the validation split's clean and degraded images together (" in card
+    document["training"]["seeds"]["best"] = 0
+    card = model_card(document)
+    assert "the best on the validation split's clean and degraded images together of seeds 0, 1, 2 (" in card
 
 
 def test_the_terms_of_all_data_behind_the_weights(document):

@@ -63,10 +63,13 @@ def _seeds(training: dict[str, Any]) -> str:
     )
     others = ", ".join(map(str, seeds["seeds"]))
     best = seeds["best"]
+    split = "the validation split"
+    if training["config"]["camera"]:
+        split += "'s clean and degraded images together"
     place = (
-        f"the best on the validation split of seeds {others}"
+        f"the best on {split} of seeds {others}"
         if this == best
-        else f"one of seeds {others}, of which {best} is the best on the validation split"
+        else f"one of seeds {others}, of which {best} is the best on {split}"
     )
     each = "; ".join(
         f"seed {seed} {on_validation:.2%} and {on_test:.2%}"
