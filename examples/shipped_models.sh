@@ -45,8 +45,11 @@ make compact-l 96 distill --teachers "$out/student-10" "$out/compact-k" --versio
 
 # The export to ONNX needs TensorFlow; if this machine only has JAX, export the runs on another.
 if python -c "import tensorflow" 2>/dev/null; then
-    fertools export "$out/compact-l" --data "$data" --quantize --out "$out/compact"
-    fertools export "$out/student-10" --data "$data" --quantize --out "$out/sequential"
+    for pair in compact-l:compact student-10:sequential; do
+        if [ ! -f "$out/${pair#*:}/report.json" ]; then
+            fertools export "$out/${pair%:*}" --data "$data" --quantize --out "$out/${pair#*:}"
+        fi
+    done
 else
     echo "Next, where TensorFlow is: fertools export RUN --data $data --quantize" >&2
     echo "for each RUN of $out/compact-l and $out/student-10" >&2

@@ -21,6 +21,28 @@ if os.environ.get("FERTOOLS_TEST_BFLOAT16"):
     backend.processor = lambda: (processor()[0], processor()[1] | {"amx_bf16"})
 
 
+#: The cores that this process may use.
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set()
+
+
+def pytest_configure(config):
+    """Give each of several workers a core of its own: threads for all cores wait for the other worker's."""
+    worker = getattr(config, "workerinput", {}).get("workerid")
+    if worker and CORES:
+        os.sched_setaffinity(0, {sorted(CORES)[int(worker.removeprefix("gw")) % len(CORES)]})
+
+
+@pytest.fixture
+def every_core():
+    """As without the tests' workers: threads of this process may run on every core."""
+    if not CORES:
+        pytest.skip("threads cannot be kept on a core here")
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, own)
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> Path:
     """A finished run of a small network, its data in ``small.npz`` beside it. Not to be written to."""

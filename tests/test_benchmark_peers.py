@@ -136,6 +136,7 @@ def test_the_rival_is_the_fastest_int8_of_another_engine(monkeypatch):
     assert not [*report.standings([row("LiteRT int8", "int8", 5.0)])]
 
 
+@pytest.mark.slow
 def test_what_fails_is_left_out_and_the_rest_goes_on(small_run, small_export, tmp_path):
     folder = shutil.copytree(small_export, tmp_path / "broken")
     (folder / KERAS_FILE).unlink()

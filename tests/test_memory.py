@@ -103,6 +103,7 @@ def test_freed_memory_is_used_again_in_every_thread():
     assert max(run(BLOCKS, "keep")) < pages / 100
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_a_training_step_asks_for_no_fresh_memory():
     pytest.importorskip("tensorflow")

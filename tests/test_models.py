@@ -122,7 +122,17 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+#: Networks of more parameters take seconds to build.
+MANY = 40_000_000
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if facts.parameters > MANY else [])
+        for name, facts in NETWORKS.items()
+    ],
+)
 def any_network(request):
     """Each network, built once for all tests that want it."""
     return build(request.param)
@@ -168,7 +178,11 @@ def test_no_layer_is_a_python_function(any_network):
 
 
 @pytest.mark.parametrize(
-    "name", ["mlp", "cnn3-sgd", "shallow", "resnet18", "inception-resnet", "transfer-vgg16"]
+    "name",
+    [
+        *("mlp", "cnn3-sgd", "shallow", "resnet18", "transfer-vgg16"),
+        pytest.param("inception-resnet", marks=pytest.mark.slow),
+    ],
 )
 def test_json_round_trip_of_any_network(name):
     network = build(name)

@@ -42,6 +42,12 @@ def networks(*slow):
     return [pytest.param(name, marks=marks.get(name, (pytest.mark.slow, on_demand))) for name in NETWORKS]
 
 
+@pytest.fixture(autouse=True)
+def quick_rounding(monkeypatch):
+    """Layers of many inputs keep their nearest weights: others would take a minute each."""
+    monkeypatch.setattr("fertools.export.rounding.MOST_WEIGHTS", 1200)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Dataset:
     """An empty folder with a few faces."""

@@ -147,6 +147,7 @@ def test_the_default_of_threads_is_within_the_quota(export, monkeypatch, quota, 
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+@pytest.mark.usefixtures("every_core")
 def test_the_default_of_threads_is_within_the_affinity(export):
     code = """
 import os, sys

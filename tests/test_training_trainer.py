@@ -31,6 +31,12 @@ from fertools.training.trainer import train, versions  # noqa: E402
 KILLED = {"sequential": "middle", "adam": "commit"}
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """No picture of the history: to draw it takes as long as to train."""
+    monkeypatch.setattr(trainer, "history_figure", lambda history, path: path.touch())
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run that went straight through."""
@@ -359,6 +365,17 @@ class Steps:
 
     def epoch(self, row, best):
         pass
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_step_is_traced_once(tmp_path, monkeypatch, name):
+    """Twice would cost a large network, or a short training, seconds at its start."""
+    traced, step = [], keras.Model.train_step
+    monkeypatch.setattr(
+        keras.Model, "train_step", lambda model, data: traced.append(data) or step(model, data)
+    )
+    train(create(tmp_path / "run", config(name, epochs=2)), dataset())
+    assert len(traced) == 1
 
 
 def test_an_epoch_does_not_wait_for_a_thread_of_the_last(tmp_path, monkeypatch):

@@ -11,7 +11,10 @@ import pytest
 from fertools.verification import timing
 from fertools.verification.timing import SPINNING, can_pin, in_turns, interleaved, one_processor
 
-pytestmark = pytest.mark.skipif(not can_pin(), reason="threads cannot be kept on a processor here")
+pytestmark = [
+    pytest.mark.skipif(not can_pin(), reason="threads cannot be kept on a processor here"),
+    pytest.mark.usefixtures("every_core"),
+]
 
 
 def affinities():

@@ -185,14 +185,15 @@ def _train(run: Run, dataset: Dataset, observer: Observer | None, tensorboard: b
         optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
         loss_weights=facts["distillation"]["label_share"] if "distillation" in facts else None,
-        metrics=["accuracy"],
+        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
         steps_per_execution=GPU_STEPS_PER_CALL if facts["device"]["kind"] == "gpu" else 1,
     )
     start = load(run.start).get_weights() if run.start.is_file() else None
     if start is not None:
         trained.set_weights(start)
+    # Here, and the metric above as an object: variables that a step makes have TensorFlow trace it twice.
+    optimizer.build(model.trainable_variables)
     if history:
-        optimizer.build(model.trainable_variables)
         load_state(run.state(len(history)), trained, optimizer)
     if config.schedule != "cosine":
         optimizer.learning_rate = epoch_rate(config, history)
