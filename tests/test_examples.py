@@ -91,7 +91,10 @@ if sys.argv[1] == "export":
     from small_run import solve
 
     from fertools.data import load
+    from fertools.export import rounding
     from fertools.models import inference
+
+    rounding.MOST_WEIGHTS = 1200  # layers of more would take half a minute
 
     run, faces = Path(sys.argv[2]), load("faces.npz")
     for path in (*run.glob("best.keras"), *run.glob("seed-*/best.keras")):
