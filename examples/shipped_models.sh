@@ -32,6 +32,11 @@ make() {
     fi
 }
 
+# ship NAME FOLDER: verify and export what make left in the folder of this name, unless that is done.
+ship() {
+    [ -f "$out/$2/report.json" ] || fertools export "$out/$1" --data "$data" --quantize --out "$out/$2"
+}
+
 make large-a 100 train --model large --learning-rate 0.1
 make large-b 100 train --model large --learning-rate 0.1 --augmentation wide --seed 1
 make labels-only 40 train --model sequential --seed 1
@@ -45,11 +50,8 @@ make compact-l 96 distill --teachers "$out/student-10" "$out/compact-k" --versio
 
 # The export to ONNX needs TensorFlow; if this machine only has JAX, export the runs on another.
 if python -c "import tensorflow" 2>/dev/null; then
-    for pair in compact-l:compact student-10:sequential; do
-        if [ ! -f "$out/${pair#*:}/report.json" ]; then
-            fertools export "$out/${pair%:*}" --data "$data" --quantize --out "$out/${pair#*:}"
-        fi
-    done
+    ship compact-l compact
+    ship student-10 sequential
 else
     echo "Next, where TensorFlow is: fertools export RUN --data $data --quantize" >&2
     echo "for each RUN of $out/compact-l and $out/student-10" >&2

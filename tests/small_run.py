@@ -19,6 +19,8 @@ COUNTS = (1400, 70, 350)
 SEEN = 7
 #: One label in this many is wrong.
 WRONG = 5
+#: For ``fertools.export.rounding.MOST_WEIGHTS``: larger layers would take a minute.
+MOST_WEIGHTS = 1200
 
 
 def barred_faces(*counts: int) -> Dataset:

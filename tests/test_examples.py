@@ -88,13 +88,13 @@ if sys.argv[1] == "export":
     from fertools.backend import import_keras
 
     import_keras()
-    from small_run import solve
+    from small_run import MOST_WEIGHTS, solve
 
     from fertools.data import load
     from fertools.export import rounding
     from fertools.models import inference
 
-    rounding.MOST_WEIGHTS = 1200  # layers of more would take half a minute
+    rounding.MOST_WEIGHTS = MOST_WEIGHTS
 
     run, faces = Path(sys.argv[2]), load("faces.npz")
     for path in (*run.glob("best.keras"), *run.glob("seed-*/best.keras")):

@@ -12,7 +12,7 @@ import pytest
 import tiny_training
 from click.testing import CliRunner
 from PIL import Image
-from small_run import barred_faces, decisive, randomize, run_onnxruntime, solve
+from small_run import MOST_WEIGHTS, barred_faces, decisive, randomize, run_onnxruntime, solve
 
 from fertools.backend import import_keras
 from fertools.cli import main
@@ -44,8 +44,7 @@ def networks(*slow):
 
 @pytest.fixture(autouse=True)
 def quick_rounding(monkeypatch):
-    """Layers of many inputs keep their nearest weights: others would take a minute each."""
-    monkeypatch.setattr("fertools.export.rounding.MOST_WEIGHTS", 1200)
+    monkeypatch.setattr("fertools.export.rounding.MOST_WEIGHTS", MOST_WEIGHTS)
 
 
 @pytest.fixture

@@ -146,7 +146,6 @@ def test_the_default_of_threads_is_within_the_quota(export, monkeypatch, quota, 
     assert Predictor(export, threads=3).threads == 3  # what is asked for is got
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
 @pytest.mark.usefixtures("every_core")
 def test_the_default_of_threads_is_within_the_affinity(export):
     code = """
