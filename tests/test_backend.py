@@ -108,19 +108,21 @@ def run(code, **options):
     )
 
 
-def test_start_up_is_silent():
+def test_start_up_is_silent_and_what_it_makes_is_not_collected():
     code = """
+import gc
 from fertools.backend import import_keras, select_device
 keras = import_keras()
 select_device("auto")
 network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
 network.compile("sgd", "mse")
 network.fit(keras.ops.ones((4, 2)), keras.ops.ones((4, 1)), verbose=0)
+print(gc.isenabled(), gc.get_freeze_count() > 100_000)
 """
     # tf2onnx sets it, too, where a test before this one exported.
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     result = run(code, env=environment)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "True True\n", "")
 
 
 def test_without_stderr():

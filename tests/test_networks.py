@@ -36,9 +36,9 @@ INT8 = {"resnet50": 0.3, "transfer-resnet50": 0.3, "transfer-inceptionv3": 0.3}
 
 
 def networks(*slow):
-    """All of them; those that are neither light nor slow are tried on demand."""
-    on_demand = pytest.mark.skipif(ALL not in os.environ, reason=f"takes minutes and gigabytes: set {ALL}=1")
-    marks = dict.fromkeys(LIGHT, ()) | dict.fromkeys((*SLOW, *slow), (pytest.mark.slow,))
+    """All of them; those that are neither light nor named here are tried on demand."""
+    on_demand = pytest.mark.skipif(ALL not in os.environ, reason=f"tried on demand: set {ALL}=1")
+    marks = dict.fromkeys(LIGHT, ()) | dict.fromkeys(slow, (pytest.mark.slow,))
     return [pytest.param(name, marks=marks.get(name, (pytest.mark.slow, on_demand))) for name in NETWORKS]
 
 
@@ -63,7 +63,7 @@ def run(*arguments):
     return result.stdout
 
 
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", networks(*SLOW))
 def test_the_whole_way(here, name):
     rows = whole_way(here, name)
     assert rows["int8"]["bytes"] < rows["onnx"]["bytes"]
@@ -101,7 +101,10 @@ def whole_way(here, name):
 
 @pytest.mark.parametrize("name", networks("resnet50"))
 def test_conversion(name):
-    """ONNX answers like Keras, from the same uint8 image, though the network resizes it; int8 nearly so."""
+    """ONNX answers like Keras, from the same uint8 image, though the network resizes it; int8 nearly so.
+
+    For the slow ones, the whole way is enough.
+    """
     from fertools.export.graph import to_onnx
     from fertools.export.quantization import QuantizeConfig, quantize
     from fertools.training.network import estimate_statistics

@@ -23,7 +23,7 @@ def test_the_quick_start_ends_with_every_new_face_right(tmp_path):
     answers = {label: written.predict(out / "faces" / f"{label}.png") for label in LABELS}
     document = json.loads(result.stdout)
     assert document["predictions"] == {label: answer.to_dict() for label, answer in answers.items()}
-    # The confidences are 99.8% and more, in bfloat16 as in float32: rounding, which differs from processor to
+    # The confidences are 97.9% and more, in bfloat16 as in float32: rounding, which differs from processor to
     # processor, turns none of these answers.
     assert {label: answer.label for label, answer in answers.items()} == {label: label for label in LABELS}
     # Asked for another network, it does not pass this one off as that.

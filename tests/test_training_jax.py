@@ -84,7 +84,11 @@ print(json.dumps({
 def outcome(tmp_path_factory):
     root = tmp_path_factory.mktemp("jax")
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(paths)}
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiling takes most of the time
+    }
     command = [sys.executable, "-c", CODE, root]
     result = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert result.returncode == 0, result.stderr

@@ -113,7 +113,8 @@ def start(root, *ways, devices, **variables):
     environment = os.environ | {
         "KERAS_BACKEND": "jax",
         "PYTHONPATH": os.pathsep.join(paths),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        # Compiling takes most of the time.
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
         **variables,
     }
     command = [sys.executable, "-c", CODE, root, *ways]

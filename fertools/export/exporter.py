@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION = 2
-#: Test images that are made worse: a few minutes for the reference network. fertools stress uses all images.
+#: Test images that are made worse, unless the caller says how many: a few minutes for the reference network.
+#: fertools stress uses all images.
 STRESS_IMAGES = 1024
 #: The target that adds a page for browsers to the ONNX files.
 WEB = "web"
@@ -84,6 +85,7 @@ def export_subject(
     quantization: QuantizeConfig | None = None,
     target: str = TARGETS[0],
     web: WebConfig | None = None,
+    stress_images: int | None = None,
     force: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> Export:
@@ -106,6 +108,7 @@ def export_subject(
         quantization: how to quantize, or None for no int8 file.
         target: "onnx", "ort", "triton" or "web".
         web: the parts of the page besides the network, for the target "web".
+        stress_images: how many test images are made worse, at most; None for ``STRESS_IMAGES``.
         force: replace an export that was made from other data.
         say: is told what is being done.
 
@@ -133,7 +136,9 @@ def export_subject(
         quantization = quantization.resolved(len(dataset.split("train")))
     parts = gather(web or WebConfig(), say=say) if target == WEB else None
     try:
-        return _export(subject, dataset, folder, quantization, target, parts, say)
+        return _export(
+            subject, dataset, folder, quantization, target, parts, stress_images or STRESS_IMAGES, say
+        )
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
@@ -145,6 +150,7 @@ def _export(
     quantization: QuantizeConfig | None,
     target: str,
     parts: PageParts | None,
+    stress_images: int,
     say: Callable[[str], None],
 ) -> Export:
     from fertools.export.graph import to_onnx
@@ -172,8 +178,8 @@ def _export(
         # Measured twice, because the files contain their accuracy: what ships is what was verified, byte for
         # byte.
         _write_models(temporary, models, target, info)
-        say(f"measuring on {min(STRESS_IMAGES, len(test)):,} test images made worse")
-        stressed = _stressed(network, temporary, dataset)
+        say(f"measuring on {min(stress_images, len(test)):,} test images made worse")
+        stressed = _stressed(network, temporary, dataset, stress_images)
         fragile = _stress_gates(stressed)
         if broken := [gate for gate in fragile if gate.state is State.BROKEN]:
             raise BrokenGateError(broken, f"nothing written to {folder}: on worse test images ")
@@ -269,15 +275,15 @@ def _write_models(
             (folder / file).write_bytes(add_checksum(data))
 
 
-def _stressed(network: keras.Model, folder: Path, dataset: Dataset) -> dict[str, Stress]:
-    """Measure "keras" and, if there is one, "int8" on worse test images."""
+def _stressed(network: keras.Model, folder: Path, dataset: Dataset, images: int) -> dict[str, Stress]:
+    """Measure "keras" and, if there is one, "int8" on so many test images made worse."""
     from fertools.models.inference import probabilities
 
     networks: dict[str, Network] = {"keras": partial(probabilities, network)}
     int8 = model_files(folder).get("int8")
     if int8 is not None:
         networks["int8"] = partial(in_batches, Predictor(int8, precision="int8", providers="cpu", threads=1))
-    return stress(networks, dataset, "test", images=STRESS_IMAGES)
+    return stress(networks, dataset, "test", images=images)
 
 
 def _stress_gates(stressed: Mapping[str, Stress]) -> list[Gate]:
