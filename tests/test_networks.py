@@ -26,8 +26,8 @@ keras = import_keras()
 #: Those that take seconds, one of each kind that export has to know: raw pixels, convolutions without
 #: padding, copied channels, residual blocks.
 LIGHT = ("mlp", "cnn3", "shallow")
-#: Those that take up to a minute.
-SLOW = ("resnet18", "sequential", "compact", "large", "mlp-scaled", "cnn3-sgd")
+#: Those that take up to a minute. sequential and compact go the whole way in tests/test_examples.py.
+SLOW = ("resnet18", "large", "mlp-scaled", "cnn3-sgd")
 ALL = "FERTOOLS_TEST_ALL_NETWORKS"
 #: How far ONNX may be from Keras. Untrained, and made decisive, what so many layers round adds up.
 FLOAT = dict.fromkeys(("resnet50", "transfer-resnet50", "transfer-inceptionv3"), 2e-3)
