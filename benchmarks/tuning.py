@@ -3,10 +3,11 @@
     python benchmarks/tuning.py exported/sequential/model.int8.onnx
 
 First, ways to run the file in onnxruntime, in turns, as ratios to the time of the ``Predictor``'s way; all
-must give the same answers. Then single images at a camera's pace, and the processor time of each: with
-several threads, onnxruntime's workers spin for some milliseconds after a call, to be awake for the next one.
-Last, the microseconds per image of every layer, in onnxruntime and, if installed (the extra ``bench``), in
-OpenVINO, on one thread, the best of the calls, from each engine's own profile. Needs the extra ``train``.
+must give the same answers. One of them is the file that ``fertools export --amx`` would have written. Then
+single images at a camera's pace, and the processor time of each: with several threads, onnxruntime's workers
+spin for some milliseconds after a call, to be awake for the next one. Last, the microseconds per image of
+every layer, in onnxruntime and, if installed (the extra ``bench``), in OpenVINO, on one thread, the best of
+the calls, from each engine's own profile. Needs the extra ``train``.
 """
 
 import argparse
@@ -21,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from fertools.contract import IMAGE_SIZE, INPUT_NAME
+from fertools.export.passes import offset_kernels
 from fertools.processor import int8_features, processor
 from fertools.runtime.threads import usable_cpus
 from fertools.verification.timing import in_turns, typical
@@ -101,6 +104,13 @@ def added(found: dict[str, list[float]]) -> dict[str, float]:
     return sums
 
 
+def for_amx(serialized: bytes) -> bytes:
+    """Return the file that ``fertools export --amx`` would have written."""
+    model = onnx.load_from_string(serialized)
+    offset_kernels(model)
+    return model.SerializeToString()
+
+
 def split(serialized: bytes, threads: int) -> Run:
     """Split the batch over the threads, which share a single-threaded session."""
     run = as_run(session(serialized))
@@ -125,6 +135,7 @@ def ways(model: bytes, threads: int, images: np.ndarray) -> dict[str, Run]:
         ),
         "no memory pattern": as_run(session(model, threads, enable_mem_pattern=False)),
         "no memory arena": as_run(session(model, threads, enable_cpu_mem_arena=False)),
+        "exported with --amx": as_run(session(for_amx(model), threads)),
     }
     if threads > 1:
         found["workers do not spin"] = as_run(session(model, threads, spinning=False))

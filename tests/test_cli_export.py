@@ -36,7 +36,7 @@ def test_defaults(small_run, tmp_path, monkeypatch):
 def test_streams(small_run, tmp_path):
     """In a real process stdout has only JSON and stderr only our lines, although calibration logs a lot."""
     command = [sys.executable, "-c", "from fertools.cli import main; main()", "export", str(small_run)]
-    options = ["--out", "out", "--quantize", "--calibration-method", "percentile", "--json"]
+    options = ["--out", "out", "--quantize", "--calibration-method", "percentile", "--amx", "--json"]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(
         [*command, *options], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
@@ -55,7 +55,8 @@ def test_streams(small_run, tmp_path):
     assert set(scaling.pop("test_ece")) == {"keras", "onnx", "int8"}
     assert document["temperature_scaling"] == scaling
     assert f"ECE {scaling['ece_before']:.2%} on the validation split" in done.stderr
-    assert (report["quantization"]["method"], report["quantization"]["images"]) == ("percentile", 256)
+    quantization = report["quantization"]
+    assert (quantization["method"], quantization["images"], quantization["amx"]) == ("percentile", 256, True)
 
 
 def test_a_gate_that_breaks_on_the_test_split_shows_the_table(small_run, tmp_path, monkeypatch):
@@ -104,6 +105,7 @@ def test_other_data(blank_run, small_export, tmp_path):
     [
         (["--calibration-images", "5"], "go with --quantize"),
         (["--calibration-method", "minmax"], "go with --quantize"),
+        (["--amx"], "go with --quantize"),
         (["--quantize", "--calibration-images", "0"], "not in the range"),
         (["--quantize", "--calibration-method", "best"], "not one of"),
         (

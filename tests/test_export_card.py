@@ -71,7 +71,7 @@ def test_commands_can_be_given(document):
     training = document["training"]
     training["commands"] = ["fertools train --data SRC --out first", "fertools distill --teachers first"]
     training["run"] = "my run"
-    document["quantization"].update(method="percentile", images=100)
+    document["quantization"].update(method="percentile", images=100, amx=True)
     found = commands(model_card(document))
     assert [line.split()[1] for line in found] == [
         "predict",
@@ -86,7 +86,7 @@ def test_commands_can_be_given(document):
         COMMANDS[name].make_context(name, arguments)  # raises click.UsageError
     assert found[-1] == (
         "fertools export 'my run' --data SRC --quantize --calibration-images 100"
-        " --calibration-method percentile"
+        " --calibration-method percentile --amx"
     )
 
 

@@ -232,7 +232,7 @@ def test_int8_is_calibrated_on_train_alone(small_export, small_data, report):
     np.testing.assert_array_equal(run_onnxruntime(found, faces), run_onnxruntime(expected, faces))
     assert report["quantization"] == {
         "images": 256, "method": "minmax", "per_channel": True, "reduce_range": True,
-        "error_feedback": True, "float_layers": 1, "seed": 0, "front_in_float": 1,
+        "error_feedback": True, "float_layers": 1, "amx": False, "seed": 0, "front_in_float": 1,
         "validation": report["quantization"]["validation"],
     }  # fmt: skip
     judged = report["quantization"]["validation"]

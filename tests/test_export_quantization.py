@@ -162,6 +162,30 @@ def test_scales_per_channel_or_per_tensor(model, int8, train):
     assert scales(quantize(model, train, QuantizeConfig(images=35, per_channel=False))) == [1, 1]
 
 
+@pytest.mark.parametrize("settings", [{}, {"reduce_range": False}, {"per_channel": False}])
+def test_for_amx_the_kernels_are_off_zero_and_the_answers_the_same(model, train, test, settings):
+    plain, amx = (
+        quantize(model, train, QuantizeConfig(images=35, amx=each, **settings)) for each in (False, True)
+    )
+    before, after = tensors(plain), tensors(amx)
+    assert [*before] == [*after]
+    convolutions = [
+        node
+        for node in amx.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in after and after[node.input[0]].ndim == 4
+    ]
+    assert convolutions
+    for node in convolutions:
+        kernel, _, zero_point = node.input
+        assert {*after[zero_point].flat} == {-1}
+        np.testing.assert_array_equal(after[kernel].astype(int), before[kernel].astype(int) - 1)
+    moved = {name for node in convolutions for name in (node.input[0], node.input[2])}
+    for name in before.keys() - moved:
+        np.testing.assert_array_equal(after[name], before[name])
+    if settings != {"reduce_range": False}:  # whose sums saturate without VNNI
+        np.testing.assert_array_equal(run_onnxruntime(amx, test), run_onnxruntime(plain, test))
+
+
 def test_keeps_the_probabilities(model, int8, test):
     expected, found = run_onnxruntime(model, test), run_onnxruntime(int8, test)
     assert np.mean(expected.argmax(axis=1) == found.argmax(axis=1)) >= 0.98

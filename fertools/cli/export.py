@@ -41,13 +41,14 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
         quantize: bool,
         calibration_images: int | None,
         calibration_method: str | None,
+        amx: bool,
         target: str,
         web: WebConfig,
         **options: Any,
     ) -> None:
         if target != WEB and web != WebConfig():
             raise click.UsageError(f"--detector and --onnxruntime-web go with --target {WEB}.")
-        quantization = _quantization(quantize or target == WEB, calibration_images, calibration_method)
+        quantization = _quantization(quantize or target == WEB, calibration_images, calibration_method, amx)
         function(*args, quantization=quantization, target=target, web=web, **options)
 
     decorated: Callable[..., None] = command
@@ -65,6 +66,12 @@ def export_options(function: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(min=1),
             help="Training images that calibrate the int8 file."
             f"  [default: {DEFAULT_IMAGES:,} for minmax, else {HISTOGRAM_IMAGES}; all if there are fewer]",
+        ),
+        click.option(
+            "--amx",
+            is_flag=True,
+            help="Make the int8 file for x86 servers with AMX: the same answers, faster there, slower"
+            " elsewhere. Not for processors without VNNI.",
         ),
         click.option("--quantize", is_flag=True, help="Also write an int8 file."),
         web_options,
@@ -129,13 +136,13 @@ def serve_hint(folder: Path, page: Page) -> None:
 
 
 @usage_errors()
-def _quantization(quantize: bool, images: int | None, method: str | None) -> QuantizeConfig | None:
+def _quantization(quantize: bool, images: int | None, method: str | None, amx: bool) -> QuantizeConfig | None:
     """Return how to quantize, or None. Options without ``--quantize`` and wrong values are usage errors."""
     if not quantize:
-        if images or method:
-            raise click.UsageError("--calibration-images and --calibration-method go with --quantize.")
+        if images or method or amx:
+            raise click.UsageError("--calibration-images, --calibration-method and --amx go with --quantize.")
         return None
-    return QuantizeConfig(images=images, method=method or METHODS[0])
+    return QuantizeConfig(images=images, method=method or METHODS[0], amx=amx)
 
 
 def chosen_folder(subject: Subject, out: Path | None, *, force: bool) -> Path:

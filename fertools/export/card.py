@@ -94,4 +94,5 @@ def _export_command(document: dict[str, Any]) -> str:
     usual = QuantizeConfig(method=method).resolved(training["images"]["train"]).images
     command += " --quantize"
     command += f" --calibration-images {images}" if images != usual else ""
-    return command + (f" --calibration-method {method}" if method != METHODS[0] else "")
+    command += f" --calibration-method {method}" if method != METHODS[0] else ""
+    return command + (" --amx" if quantization.get("amx") else "")

@@ -1,4 +1,4 @@
-"""Graph passes: scaling into the first kernels, pooling before ReLU, the image as first quantized tensor.
+"""Graph passes: scaling into the first kernels, pooling before ReLU, the image as first tensor, AMX.
 
 The first convolution (of each member of an ensemble) does a hundredth of the work and stays in float in int8
 files. Quantized, its one input channel does not fill an int8 kernel (onnxruntime takes four times as long as
@@ -212,6 +212,25 @@ def image_is_first_tensor(model: onnx.ModelProto) -> None:
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
     del graph.value_info[:]  # the moved tensors are uint8 now
+
+
+def offset_kernels(model: onnx.ModelProto) -> None:
+    """Take one from the int8 kernels of convolutions and from their zero points, in place. No value changes.
+
+    onnxruntime has a convolution for kernels whose zero point is 0, which knows no AMX; any other it runs as
+    matrix products, which use it (``MlasGemmU8S8DispatchAmx``, onnxruntime#14042).
+    """
+    import onnx
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.output[0] not in weights:
+            continue
+        for name in (node.input[0], node.input[2]):
+            array = onnx.numpy_helper.to_array(tensors[name])
+            # Down: symmetric kernels begin at -127.
+            tensors[name].CopyFrom(onnx.numpy_helper.from_array(array - np.int8(1), name))
 
 
 def _front(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
