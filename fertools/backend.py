@@ -45,7 +45,9 @@ class Device:
 
 
 def import_keras() -> ModuleType:
-    """Import Keras and its backend without its start-up messages; the process then keeps freed memory.
+    """Import Keras and its backend without its start-up messages.
+
+    The process then keeps freed memory, and its garbage collector leaves alone the objects there are by then.
 
     Raises:
         MissingExtraError: Keras or its backend is not installed.
