@@ -3,7 +3,7 @@
     python benchmarks/tuning.py exported/sequential/model.int8.onnx
 
 First, ways to run the file in onnxruntime, in turns, as ratios to the time of the ``Predictor``'s way; all
-must give the same answers. One of them is the file that ``fertools export --amx`` would have written. Then
+must give the same answers. With AMX, one is the file that ``fertools export --amx`` would have written. Then
 single images at a camera's pace, and the processor time of each: with several threads, onnxruntime's workers
 spin for some milliseconds after a call, to be awake for the next one. Last, the microseconds per image of
 every layer, in onnxruntime and, if installed (the extra ``bench``), in OpenVINO, on one thread, the best of
@@ -135,8 +135,9 @@ def ways(model: bytes, threads: int, images: np.ndarray) -> dict[str, Run]:
         ),
         "no memory pattern": as_run(session(model, threads, enable_mem_pattern=False)),
         "no memory arena": as_run(session(model, threads, enable_cpu_mem_arena=False)),
-        "exported with --amx": as_run(session(for_amx(model), threads)),
     }
+    if "amx_int8" in int8_features():
+        found["exported with --amx"] = as_run(session(for_amx(model), threads))
     if threads > 1:
         found["workers do not spin"] = as_run(session(model, threads, spinning=False))
     if threads > 1 and len(images) >= threads:

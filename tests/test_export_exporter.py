@@ -429,3 +429,11 @@ def test_other_backend(small_run, small_data, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(ConfigError, match="needs Keras on TensorFlow, not jax: unset KERAS_BACKEND"):
         export(Run.open(small_run), small_data, tmp_path / "out")
+
+
+def test_how_many_images_are_made_worse(small_run, small_data, tmp_path):
+    with pytest.raises(ConfigError, match="stress_images=0: at least one"):
+        export(Run.open(small_run), small_data, tmp_path / "out", stress_images=0)
+    export(Run.open(small_run), small_data, tmp_path / "out", stress_images=9)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["stress"]["forms"]["keras"]["images"] == 9

@@ -26,7 +26,7 @@ keras = import_keras()
 #: Those that take seconds, one of each kind that export has to know: raw pixels, convolutions without
 #: padding, copied channels, residual blocks.
 LIGHT = ("mlp", "cnn3", "shallow")
-#: Those that take up to a minute. sequential and compact go the whole way in tests/test_examples.py.
+#: Those that take up to a minute. tests/test_examples.py trains and exports sequential and compact.
 SLOW = ("resnet18", "large", "mlp-scaled", "cnn3-sgd")
 ALL = "FERTOOLS_TEST_ALL_NETWORKS"
 #: How far ONNX may be from Keras. Untrained, and made decisive, what so many layers round adds up.

@@ -124,6 +124,10 @@ def export_subject(
         raise ConfigError(f"target={target!r}: choose one of {', '.join(TARGETS)}")
     if target == WEB and quantization is None:
         raise ConfigError("target='web' is for int8 files: say how to quantize")
+    if stress_images is None:
+        stress_images = STRESS_IMAGES
+    if stress_images < 1:
+        raise ConfigError(f"stress_images={stress_images}: at least one")
     check_out(subject, folder, force=force)
     if subject.data["fingerprint"] != dataset.fingerprint:
         raise RunError(
@@ -136,9 +140,7 @@ def export_subject(
         quantization = quantization.resolved(len(dataset.split("train")))
     parts = gather(web or WebConfig(), say=say) if target == WEB else None
     try:
-        return _export(
-            subject, dataset, folder, quantization, target, parts, stress_images or STRESS_IMAGES, say
-        )
+        return _export(subject, dataset, folder, quantization, target, parts, stress_images, say)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
