@@ -133,9 +133,9 @@ def test_shipped_models(tmp_path: Path) -> None:
     write(barred_faces(64, 14, 14), tmp_path / "faces.npz")
     run_script(tmp_path, "shipped_models.sh")
     out = tmp_path / "out"
-    compact, sequential = Run.open(out / "compact-m" / "seed-2"), Run.open(out / "student-10")
-    for student, teachers in ((compact, ["student-10", "compact-k"]), (sequential, ["large-a", "large-b"])):
+    compact, sequential = Run.open(out / "compact-m" / "seed-2"), Run.open(out / "student-11")
+    for student in (compact, sequential):
         assert student.finished
-        assert [each["name"] for each in student.facts["distillation"]["teachers"]] == teachers
-    assert (len(compact.facts["commands"]), len(sequential.facts["commands"])) == (7, 4)
+        assert [each["name"] for each in student.facts["distillation"]["teachers"]] == ["student-10", "compact-k"]
+    assert (len(compact.facts["commands"]), len(sequential.facts["commands"])) == (7, 6)
     assert all((out / name / INT8_FILE).is_file() for name in ("compact", "sequential"))

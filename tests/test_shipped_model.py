@@ -17,7 +17,7 @@ from fertools.verification import verify
 
 EXPORTED = Path(__file__).resolve().parent.parent / "exported"
 #: Name -> parameters, and an accuracy that every file stays above on PrivateTest, half a point below its own.
-SHIPPED = {"sequential": (4_478_727, 0.713), "compact": (437_159, 0.689)}
+SHIPPED = {"sequential": (4_478_727, 0.715), "compact": (437_159, 0.698)}
 #: Images that another processor's rounding may turn.
 CLOSE_CALLS = 3
 
