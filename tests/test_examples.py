@@ -136,6 +136,7 @@ def test_shipped_models(tmp_path: Path) -> None:
     compact, sequential = Run.open(out / "compact-m" / "seed-2"), Run.open(out / "student-11")
     for student in (compact, sequential):
         assert student.finished
-        assert [each["name"] for each in student.facts["distillation"]["teachers"]] == ["student-10", "compact-k"]
+        teachers = [each["name"] for each in student.facts["distillation"]["teachers"]]
+        assert teachers == ["student-10", "compact-k"]
     assert (len(compact.facts["commands"]), len(sequential.facts["commands"])) == (7, 6)
     assert all((out / name / INT8_FILE).is_file() for name in ("compact", "sequential"))
