@@ -7,7 +7,7 @@
 # then learn from the teachers on a bad camera's images, and `compact` goes on with these two as its teachers. At last both
 # go on for a while on images that are changed less, `compact` in three seeds. `sequential` and the seed that is best on
 # the validation split are verified and exported to OUT/sequential and OUT/compact. After an interruption, run it again:
-# what is finished is kept, and a training goes on where it stopped. The runs that made what ships took nineteen hours,
+# what is finished is kept, and a training goes on where it stopped. The runs that made what ships took seventeen hours,
 # most of them on one core of a server with bfloat16.
 #
 # EPOCHS and OUT are read from the environment; further arguments are passed to every training, for a rehearsal:
