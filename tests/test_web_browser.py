@@ -645,6 +645,12 @@ def test_a_kit_that_fails_is_told(page: Any, address: str, tmp_path: Path) -> No
     ]
 
 
+def age(folder: Path) -> None:
+    """Date a page long ago: servers tell versions apart by the second, browsers keep old files for longer."""
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+
+
 def kept(page: Any) -> None:
     """Wait until the service worker has all of the page."""
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
@@ -662,8 +668,7 @@ def test_a_new_page_is_seen_at_once(
 ) -> None:
     """Its scripts too, though its server does not say for how long its files may be kept."""
     folder = Path(shutil.copytree(site, tmp_path / "web"))
-    for path in folder.iterdir():
-        os.utime(path, (0, 0))  # browsers keep old files for longer
+    age(folder)
     address = serve(folder)
     context = browser.new_context()
     page = context.new_page()
@@ -699,8 +704,7 @@ def test_without_its_server_all_of_it_is_of_the_newest_version(browser: Any, tmp
     """Also what nobody has visited since; what others keep at this address is left alone."""
     parts = gathered()
     folder = written(tmp_path / "web", parts)
-    for path in folder.iterdir():
-        os.utime(path, (0, 0))  # servers do not tell apart two versions of the same second
+    age(folder)
     context = browser.new_context()
     page = context.new_page()
     with serving(folder) as address:
